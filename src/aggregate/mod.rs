@@ -1,0 +1,30 @@
+//! From samples to ticks: one table per ingest thread, handed over at the tick without a lock.
+
+pub mod epoch;
+pub mod registry;
+pub mod table;
+
+pub use epoch::{Collector, Recorder, Tick};
+pub use registry::Registry;
+
+use crate::metric::{Bounds, Width, name};
+use crate::wire::Dialect;
+
+/// How samples become tallies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Whether sampled timer values weigh one (statsd's dialect) or 1/rate.
+    pub dialect: Dialect,
+    /// How raw names become series.
+    pub names: name::Rules,
+    /// Up to where timers and sets are exact.
+    pub bounds: Bounds,
+    /// Put before set members before they are hashed (`sets.salt`).
+    pub set_salt: Vec<u8>,
+    /// Most series known on this node.
+    pub series_max: usize,
+    /// Width of a bucket: where a sample's own timestamp leads.
+    pub bucket: Width,
+    /// How old a sample's own timestamp may be, in milliseconds.
+    pub amend_window_ms: i64,
+}

@@ -1,0 +1,207 @@
+//! `tallyd check`: what a configuration will do, in plain words.
+//!
+//! In comes a configuration that was read without mistakes; out comes a text that says where tallyd listens,
+//! what it promises, where values go and under which names, then the warnings. Opens nothing and asks nobody:
+//! whether a port is free or Graphite answers is for `doctor` to find out.
+
+use crate::config::{Config, Loaded, show_duration, show_size};
+use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
+use crate::store::{Idle, StoreUrl};
+use crate::wire::Dialect;
+use crate::wire::statsd::UnknownType;
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+/// What will happen, a line for each subject.
+#[must_use]
+pub fn describe(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let mut lines = vec![
+        format!("Dialect:  {}", dialect(config)),
+        format!("Listens:  {}", listens(config)),
+        format!("Gathers:  {}", gathers(config)),
+        format!("Promises: {}", promises(config)),
+        format!("Sends:    {}", sends(config)),
+    ];
+    lines.extend(names(&config.expand.naming, &config.expand.timers, config.expand.counts));
+    lines.push(format!("Idle:     {}", idle(config)));
+    lines.push(format!("Console:  {}", where_or_off(config.console.listen)));
+    lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tokens(config)));
+    lines.extend(loaded.warnings.iter().map(|warning| format!("Warning:  {warning}")));
+    lines.join("\n") + "\n"
+}
+
+fn dialect(config: &Config) -> String {
+    let rules = match config.dialect {
+        Dialect::Native => "tallyd's own",
+        Dialect::Statsd => "statsd's, with its names, defaults and stamps",
+    };
+    let unknown = match config.ingest.grammar.unknown_type {
+        UnknownType::Refuse => "refused and counted",
+        UnknownType::Counter => "taken for counters",
+    };
+    format!("{rules}; types nobody knows are {unknown}")
+}
+
+fn listens(config: &Config) -> String {
+    let ingest = &config.ingest;
+    let unix = ingest.unix.iter().map(|unix| {
+        let manner = if unix.stream { "connections" } else { "datagrams" };
+        format!("Unix socket {} ({manner})", unix.path.display())
+    });
+    let places: Vec<String> = ingest
+        .udp
+        .iter()
+        .map(|address| format!("UDP {address}"))
+        .chain(ingest.tcp.iter().map(|address| format!("TCP {address}")))
+        .chain(unix)
+        .collect();
+    if places.is_empty() {
+        return "nowhere: nothing will be received".to_owned();
+    }
+    let allowed = match ingest.allow.as_slice() {
+        [] => "takes lines from everybody".to_owned(),
+        networks => format!("takes lines from {} only", list(networks)),
+    };
+    format!("{}; {allowed}", places.join(", "))
+}
+
+fn gathers(config: &Config) -> String {
+    let flush = &config.flush;
+    format!(
+        "in buckets of {}, handed over every {}; a bucket is closed {} after its end, and late samples still amend \
+         it for {}",
+        ms(flush.bucket.ms()),
+        ms(flush.tick_ms),
+        ms(flush.grace_ms),
+        ms(flush.amend_window_ms),
+    )
+}
+
+fn promises(config: &Config) -> String {
+    let StoreUrl::Memory = config.store.url;
+    format!(
+        "buckets are kept in memory only, up to {}. Nothing survives a crash: what Graphite has not taken by then is \
+         lost, which is up to {} of input while Graphite keeps up. A stop that is asked for (SIGTERM) sends what \
+         there is first",
+        show_size(config.store.memory_bytes_max as u64),
+        ms(config.flush.bucket.ms() + config.flush.grace_ms + config.flush.tick_ms),
+    )
+}
+
+fn sends(config: &Config) -> String {
+    if config.graphite.addresses.is_empty() {
+        return "nowhere: values are gathered and discarded, since no Graphite is configured".to_owned();
+    }
+    let protocol = match config.graphite.protocol {
+        Protocol::Plaintext => "as text",
+        Protocol::Pickle => "as pickle",
+    };
+    let connection = match config.graphite.connection {
+        Connection::PerFlush => "over a connection for each bucket",
+        Connection::Kept => "over a connection that is kept",
+    };
+    let stamp = match config.expand.stamp {
+        Stamp::Start => "start",
+        Stamp::End => "end",
+    };
+    format!(
+        "to Graphite at {} {protocol}, {connection}, stamped with the {stamp} of the bucket",
+        list(&config.graphite.addresses)
+    )
+}
+
+/// One example for each kind.
+fn names(naming: &Naming, timers: &TimerRules, counts: bool) -> Vec<String> {
+    let path = |kind: &str, key: &str, last: &str| {
+        let (prefix, kind) = match naming.scheme {
+            Scheme::Statsd => (naming.prefix.as_str(), kind),
+            Scheme::Legacy => ("stats", kind),
+            Scheme::Plain => (naming.prefix.as_str(), ""),
+        };
+        joined(&[prefix, kind, key, last, naming.suffix.as_deref().unwrap_or_default()])
+    };
+    let legacy = naming.scheme == Scheme::Legacy;
+    let kind = |ours: &str, fixed: &'static str| if legacy { fixed.to_owned() } else { ours.to_owned() };
+    let suffix = naming.suffix.as_deref().unwrap_or_default();
+    let mut counter = if legacy {
+        vec![joined(&["stats", "shop.orders", suffix])]
+    } else {
+        vec![path(&naming.prefix_counter, "shop.orders", "rate")]
+    };
+    match (counts, legacy) {
+        (true, true) => counter.push(joined(&["stats_counts", "shop.orders", suffix])),
+        (true, false) => counter.push(path(&naming.prefix_counter, "shop.orders", "count")),
+        (false, _) => {}
+    }
+    let figure = timers.percentiles.first().map_or_else(
+        || "mean".to_owned(),
+        |(percentile, text)| {
+            let bound = if *percentile > 0.0 { "upper" } else { "lower" };
+            format!("{bound}_{}", text.replace('.', "_").replace('-', "top"))
+        },
+    );
+    [
+        ("counter", "shop.orders", counter.join(" and ")),
+        ("timer", "shop.checkout", path(&kind(&naming.prefix_timer, "timers"), "shop.checkout", &figure)),
+        ("gauge", "shop.stock", path(&kind(&naming.prefix_gauge, "gauges"), "shop.stock", "")),
+        ("set", "shop.visitors", path(&kind(&naming.prefix_set, "sets"), "shop.visitors", "count")),
+    ]
+    .into_iter()
+    .map(|(kind, key, path)| format!("          the {kind} {key} as {path}"))
+    .collect()
+}
+
+fn joined(parts: &[&str]) -> String {
+    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".")
+}
+
+fn idle(config: &Config) -> String {
+    let rules = &config.idle;
+    let word = |idle: Idle| match idle {
+        Idle::Zero => "send 0",
+        Idle::Keep => "repeat their last value",
+        Idle::Drop => "send nothing",
+    };
+    let patience = match (rules.gauges, rules.gauges_ttl) {
+        (Idle::Drop, buckets) if buckets > 1 => format!(" (after {buckets} buckets)"),
+        _ => String::new(),
+    };
+    let after = rules.after_ms.map_or_else(
+        || "they are never forgotten".to_owned(),
+        |after| format!("after {} they are forgotten", ms(after)),
+    );
+    format!(
+        "without samples, counters {}, timers {}, sets {}, gauges {}{patience}; {after}",
+        word(rules.counters),
+        word(rules.timers),
+        word(rules.sets),
+        word(rules.gauges),
+    )
+}
+
+fn where_or_off(listen: Option<SocketAddr>) -> String {
+    listen.map_or_else(
+        || "off".to_owned(),
+        |address| {
+            let reach = if address.ip().is_loopback() { "this machine only" } else { "open to the network" };
+            format!("{address} ({reach})")
+        },
+    )
+}
+
+fn tokens(config: &Config) -> String {
+    match (config.http.listen, config.http.tokens.len()) {
+        (None, _) | (_, 0) => String::new(),
+        (_, 1) => "; one token is set".to_owned(),
+        (_, count) => format!("; {count} tokens are set"),
+    }
+}
+
+fn ms(ms: i64) -> String {
+    show_duration(ms.unsigned_abs())
+}
+
+fn list(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

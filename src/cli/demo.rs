@@ -1,0 +1,262 @@
+//! `tallyd demo`: the whole thing at work, with made-up traffic through its real UDP port.
+//!
+//! A made-up shop: visitors look at pages, some sign up, some buy, and a deploy after a minute makes the
+//! checkout slower for a while. What is printed is what tallyd counted, not what was sent. Without a Graphite
+//! a small receiver stands in for it and shows the lines.
+
+use super::args::{Configured, Demo};
+use super::run::{self, Event};
+use crate::clock::{self, Clock, WallMs};
+use crate::config::{self, Config};
+use crate::ingest::sockets::loopback_sender;
+use crate::metric::{Kind, Series, Tally};
+use crate::run::{Addresses, Service, start};
+use anyhow::Context;
+use chrono::{DateTime, Local};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::process::ExitCode;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+/// Bursts of traffic a second.
+const BURSTS: u32 = 20;
+/// Seconds until the deploy, and how long the checkout is slower after it.
+const DEPLOY_AT: f64 = 60.0;
+const DEPLOY_SLOW: f64 = 45.0;
+/// Ports tried upward from the usual one.
+const PORTS_TRIED: u16 = 100;
+/// Lines of a bucket that are shown.
+const LINES_SHOWN: usize = 12;
+
+/// Runs until Ctrl-C, or for so many seconds.
+pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
+    run::init_log(false);
+    let events = run::events()?;
+    let (config, stand_in) = configuration(arguments)?;
+    let clock = Clock::system();
+    let service = start(&config, &clock).context("the demo cannot start")?;
+    let udp = service.addresses().udp.context("the demo has no UDP address")?;
+    introduce(service.addresses(), arguments)?;
+    if let Some(receiver) = stand_in {
+        std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || show_lines(&receiver))?;
+    }
+    let mut shop = Shop::open(udp)?;
+    let started = clock.now();
+    let pause = Duration::from_secs(1) / BURSTS;
+    let mut next_report = started + 1_000;
+    loop {
+        match events.inbox.recv_timeout(pause) {
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Event::Reload) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        shop.burst()?;
+        let now = clock.now();
+        if now >= next_report {
+            next_report += 1_000;
+            report(&service, started, now)?;
+        }
+        if arguments.seconds.is_some_and(|seconds| now - started >= 1_000 * seconds as i64) {
+            break;
+        }
+    }
+    say("\nstopping: the open bucket is stated as far as it has come\n")?;
+    Ok(run::exit_code(&service.stop()))
+}
+
+/// The defaults, on loopback, on the usual ports or the next free ones.
+fn configuration(arguments: &Demo) -> anyhow::Result<(Config, Option<TcpListener>)> {
+    let mut config = config::load(None, Configured::default().environment())?.config;
+    config.ingest.udp = vec![free_udp(8125)?];
+    config.ingest.tcp = Vec::new();
+    config.ingest.unix = Vec::new();
+    config.console.listen = Some(free_tcp(8126, 0)?);
+    config.http.listen = Some(free_tcp(8127, config.console.listen.map_or(0, |taken| taken.port()))?);
+    let mut stand_in = None;
+    config.graphite.addresses = match &arguments.graphite {
+        Some(address) => vec![address.clone()],
+        None => {
+            let listener =
+                TcpListener::bind(("127.0.0.1", 0)).context("no port for the stand-in of Graphite")?;
+            let address = listener.local_addr()?.to_string();
+            stand_in = Some(listener);
+            vec![address]
+        }
+    };
+    Ok((config, stand_in))
+}
+
+fn candidates(usual: u16) -> impl Iterator<Item = SocketAddr> {
+    (usual..usual + PORTS_TRIED).map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+fn free_udp(usual: u16) -> anyhow::Result<SocketAddr> {
+    candidates(usual)
+        .find(|address| UdpSocket::bind(address).is_ok())
+        .with_context(|| format!("no free UDP port from {usual} on"))
+}
+
+fn free_tcp(usual: u16, taken: u16) -> anyhow::Result<SocketAddr> {
+    candidates(usual)
+        .find(|address| address.port() != taken && TcpListener::bind(address).is_ok())
+        .with_context(|| format!("no free TCP port from {usual} on"))
+}
+
+fn introduce(addresses: &Addresses, arguments: &Demo) -> anyhow::Result<()> {
+    let show = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+    let (udp, http, console) = (show(addresses.udp), show(addresses.http), show(addresses.console));
+    let port = addresses.udp.map_or(0, |udp| udp.port());
+    let graphite = match &arguments.graphite {
+        Some(address) => format!("sent to {address} every 10 s"),
+        None => "none given (--graphite HOST:PORT), so the lines it would send are shown here every 10 s"
+            .to_owned(),
+    };
+    say(&format!(
+        "tallyd demo: a made-up shop sends statsd lines, tallyd counts them. Ctrl-C ends it.\n\n\
+         \x20 lines in   udp {udp}      try: echo 'signups:1|c' | nc -u -w0 127.0.0.1 {port}\n\
+         \x20 the books  http://{http}/api/v1/status\n\
+         \x20 metrics    http://{http}/metrics\n\
+         \x20 console    {console}      try: echo counters | nc -w1 127.0.0.1 {}\n\
+         \x20 Graphite   {graphite}\n\n",
+        addresses.console.map_or(0, |console| console.port())
+    ))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
+}
+
+/// Stands in for Graphite: reads each connection to its end and shows what the shop would see there.
+fn show_lines(receiver: &TcpListener) {
+    for stream in receiver.incoming().filter_map(Result::ok) {
+        let lines: Vec<String> = BufReader::new(stream).lines().map_while(Result::ok).collect();
+        let business = |line: &&String| !line.starts_with("stats.statsd.") && !line.contains(".statsd.");
+        let wanted =
+            |line: &&String| [".count ", ".upper_90 ", "gauges."].iter().any(|part| line.contains(part));
+        let shown: Vec<&String> = lines.iter().filter(business).filter(wanted).take(LINES_SHOWN).collect();
+        let more = lines.len() - shown.len();
+        let text: String = shown.iter().map(|line| format!("    {line}\n")).collect();
+        // Without a stdout there is nobody to show it to; the demo itself will notice.
+        say(&format!("  to Graphite:\n{text}    … and {more} more\n")).ok();
+    }
+}
+
+/// One line: what tallyd has counted so far.
+fn report(service: &Service, started: WallMs, now: WallMs) -> anyhow::Result<()> {
+    let total = |kind, name| total(service, kind, name, started, now);
+    let count = |name| match total(Kind::Counter, name) {
+        Some(Tally::Counter(sum)) => sum.to_f64(),
+        _ => 0.0,
+    };
+    let visitors = match total(Kind::Set, "visitors") {
+        Some(Tally::Set(set)) => set.count(),
+        _ => 0,
+    };
+    let checkout = match total(Kind::Timer, "checkout.time") {
+        Some(Tally::Timer(digest)) => digest
+            .distribution()
+            .and_then(|all| all.part(90.0))
+            .map_or("–".to_owned(), |part| format!("{:.0} ms", part.boundary)),
+        _ => "–".to_owned(),
+    };
+    let time =
+        DateTime::from_timestamp_millis(now).unwrap_or_default().with_timezone(&Local).format("%H:%M:%S");
+    say(&format!(
+        "{time}  views {:<6} visitors {visitors:<5} signups {:<4} orders {:<4} revenue {:>9.2}  checkout p90 {checkout}\n",
+        count("page_views"),
+        count("signups"),
+        count("orders"),
+        count("revenue"),
+    ))
+}
+
+fn total(service: &Service, kind: Kind, name: &str, from: WallMs, to: WallMs) -> Option<Tally> {
+    let bounds = crate::metric::Bounds {
+        timer_exact_max: crate::limits::TIMER_EXACT_MAX,
+        set_exact_max: crate::limits::SET_EXACT_MAX,
+    };
+    let width = crate::limits::BUCKET_MS as i64;
+    let parts = service.store().read(&Series::new(kind, name), from - width, to + 1).ok()?;
+    parts.into_iter().map(|(_, tally)| tally).reduce(|mut all, part| {
+        all.merge(part, &bounds);
+        all
+    })
+}
+
+/// The made-up shop.
+struct Shop {
+    socket: UdpSocket,
+    random: fastrand::Rng,
+    opened: std::time::Instant,
+    open_carts: i64,
+    deployed: bool,
+}
+
+impl Shop {
+    fn open(tallyd: SocketAddr) -> anyhow::Result<Self> {
+        let socket = loopback_sender().context("no socket for the shop")?;
+        socket.connect(tallyd).context("the shop cannot reach tallyd")?;
+        let random = fastrand::Rng::new();
+        Ok(Self { socket, random, opened: clock::monotonic_now(), open_carts: 12, deployed: false })
+    }
+
+    /// A twentieth of a second of business, in one datagram for each thing that happens.
+    fn burst(&mut self) -> anyhow::Result<()> {
+        let age = clock::elapsed(self.opened).as_secs_f64();
+        // Business comes in waves.
+        let wave = 1.0 + 0.5 * (age / 17.0).sin();
+        for _ in 0..self.arrivals(2.0 * wave) {
+            self.view()?;
+        }
+        for _ in 0..self.arrivals(0.04 * wave) {
+            self.send("signups:1|c")?;
+        }
+        for _ in 0..self.arrivals(0.02 * wave) {
+            self.order(age)?;
+        }
+        if age >= DEPLOY_AT && !std::mem::replace(&mut self.deployed, true) {
+            self.send("deploys.shop:1|c")?;
+        }
+        let drift = self.random.i64(-1..=1);
+        self.open_carts = (self.open_carts + drift).max(0);
+        self.send(&format!("carts.open:{}|g", self.open_carts))
+    }
+
+    fn view(&mut self) -> anyhow::Result<()> {
+        // Few visitors look at much: the product of two dice favours low numbers.
+        let visitor = (self.random.f64() * self.random.f64() * 3_000.0) as u32;
+        let page = ["home", "shoes", "hats", "cart"].get(self.random.usize(..4)).copied().unwrap_or("home");
+        let render = self.log_normal(38.0, 0.5);
+        self.send(&format!(
+            "page_views:1|c\nvisitors:user-{visitor}|s\npage.time:{render:.1}|ms|#page:{page}"
+        ))
+    }
+
+    fn order(&mut self, age: f64) -> anyhow::Result<()> {
+        let cents = (self.log_normal(49.0, 0.6) * 100.0).round() / 100.0;
+        let slow = if self.deployed && age < DEPLOY_AT + DEPLOY_SLOW { 2.2 } else { 1.0 };
+        let time = self.log_normal(240.0 * slow, 0.4);
+        self.send(&format!("orders:1|c\nrevenue:{cents:.2}|c\ncheckout.time:{time:.0}|ms"))
+    }
+
+    fn send(&self, lines: &str) -> anyhow::Result<()> {
+        self.socket.send(lines.as_bytes()).map(drop).context("the shop cannot send to tallyd")
+    }
+
+    /// How many of something that happens `rate` times a burst on average happen in this one.
+    fn arrivals(&mut self, rate: f64) -> u32 {
+        let (limit, mut product, mut count) = ((-rate).exp(), self.random.f64(), 0);
+        while product > limit {
+            product *= self.random.f64();
+            count += 1;
+        }
+        count
+    }
+
+    fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
+        let angle = self.random.f64() * std::f64::consts::TAU;
+        let length = (-2.0 * (1.0 - self.random.f64()).ln()).sqrt();
+        median * (spread * length * angle.cos()).exp()
+    }
+}

@@ -1,0 +1,8 @@
+//! Commands, one file each, on top of everything.
+
+pub mod args;
+pub mod check;
+pub mod demo;
+pub mod health;
+pub mod migrate;
+pub mod run;

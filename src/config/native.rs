@@ -1,0 +1,186 @@
+//! tallyd's own keys: every section, every default, every relation between keys.
+//!
+//! In comes a [`Source`] (a file of ours, or statsd's in translation) with the environment; out comes a
+//! [`Config`], or every mistake. This is the one list of keys: what is not asked for here is unknown. It
+//! does not know which language the file was written in, beyond the [`Switches`] that come with it.
+
+use super::address::parse_listen_or_off;
+use super::problem::ConfigError;
+use super::raw::{boolean, choice, text};
+use super::reader::{Effective, Findings, Reader, Source, console_lines};
+use super::sections::{
+    Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, store_url, timers, token,
+    whole,
+};
+use super::{Config, Loaded};
+use crate::forward::TimerRules;
+use crate::metric::{Bounds, name};
+use crate::store::{IdleRules, StoreUrl};
+use crate::wire::Dialect;
+use crate::wire::statsd::{Grammar, UnknownType};
+use crate::{aggregate, console, flush, forward, ingest, limits, serve, store};
+use std::net::SocketAddr;
+
+/// What statsd's file can say and ours cannot.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of statsd's file, independent of the others"
+)]
+pub(crate) struct Switches {
+    pub(crate) dialect: Dialect,
+    pub(crate) debug: bool,
+    pub(crate) dump_lines: bool,
+    pub(crate) healthy: bool,
+    pub(crate) reload_on_change: bool,
+    /// The console's lines, if they are not to be made of the values that hold.
+    pub(crate) config_lines: Option<Vec<String>>,
+}
+
+impl Switches {
+    /// Those of a file of ours.
+    pub(super) const NATIVE: Self = Self {
+        dialect: Dialect::Native,
+        debug: false,
+        dump_lines: false,
+        healthy: true,
+        reload_on_change: false,
+        config_lines: None,
+    };
+}
+
+/// Reads all keys.
+pub(super) fn read(
+    source: &Source,
+    env: impl Iterator<Item = (String, String)>,
+    switches: Switches,
+) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader::new(source, env);
+    let keys = Keys::read(&mut reader);
+    if keys.ingest.udp.is_empty() && keys.ingest.tcp.is_empty() && keys.ingest.unix.is_empty() {
+        reader.warn("ingest.udp, ingest.tcp and ingest.unix are all empty: nothing will be received");
+    }
+    let Findings { effective, mistakes, warnings } = reader.finish();
+    if !mistakes.is_empty() {
+        return Err(ConfigError { mistakes });
+    }
+    Ok(Loaded { config: keys.config(switches, &effective), warnings })
+}
+
+/// Every key there is, as section and name.
+pub(super) fn keys() -> Vec<(&'static str, &'static str)> {
+    let source = Source::default();
+    let mut reader = Reader::new(&source, std::iter::empty());
+    Keys::read(&mut reader);
+    reader.finish().effective.iter().map(|known| (known.section, known.key)).collect()
+}
+
+/// The values of all sections, before they are handed to the stages.
+struct Keys {
+    ingest: Ingest,
+    flush: flush::Options,
+    url: StoreUrl,
+    graphite: Graphite,
+    timers: TimerRules,
+    timer_exact_max: usize,
+    set_exact_max: usize,
+    set_salt: String,
+    sanitize: bool,
+    unknown_type: UnknownType,
+    idle: IdleRules,
+    limits: Limits,
+    http: serve::Options,
+    console: Option<SocketAddr>,
+}
+
+impl Keys {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let ingest = ingest(&mut reader.section("ingest"));
+        let flush = flush(&mut reader.section("flush"));
+        let url = reader.section("store").value("url", "memory:", text(store_url));
+        let graphite = graphite(&mut reader.section("graphite"));
+        let (timers, timer_exact_max) = timers(&mut reader.section("timers"));
+        let mut sets = reader.section("sets");
+        let set_exact_max =
+            sets.value("exact_max", whole(limits::SET_EXACT_MAX), exact_max(limits::SET_EXACT_MAX_STATSD));
+        let set_salt = sets.value("salt", "", |raw| raw.text().map(str::to_owned));
+        let mut names = reader.section("names");
+        let sanitize = names.value("sanitize", true, boolean);
+        let unknown = [("refuse", UnknownType::Refuse), ("counter", UnknownType::Counter)];
+        let unknown_type = names.value("unknown_type", "refuse", choice(&unknown));
+        let idle = idle(&mut reader.section("idle"), flush.bucket);
+        let limits = bounds(&mut reader.section("limits"));
+        let mut section = reader.section("http");
+        let http = serve::Options {
+            listen: section.value("listen", "127.0.0.1:8127", text(parse_listen_or_off)),
+            tokens: section.list("tokens", Vec::new(), text(token)),
+        };
+        let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
+        Self {
+            ingest,
+            flush,
+            url,
+            graphite,
+            timers,
+            timer_exact_max,
+            set_exact_max,
+            set_salt,
+            sanitize,
+            unknown_type,
+            idle,
+            limits,
+            http,
+            console,
+        }
+    }
+
+    fn config(self, switches: Switches, effective: &[Effective]) -> Config {
+        let Self { ingest, flush, graphite, limits, .. } = self;
+        let Switches { dialect, debug, dump_lines, healthy, reload_on_change, config_lines } = switches;
+        let config_lines = config_lines.unwrap_or_else(|| console_lines(effective));
+        let names = name::Rules {
+            sanitize: self.sanitize,
+            as_sent: dialect == Dialect::Statsd,
+            name_bytes_max: limits.name_bytes_max,
+            tags_max: limits.tags_max,
+        };
+        Config {
+            dialect,
+            ingest: ingest::Options {
+                udp: ingest.udp,
+                tcp: ingest.tcp,
+                unix: ingest.unix,
+                threads: ingest.threads,
+                receive_buffer: ingest.receive_buffer,
+                allow: ingest.allow,
+                datagram_bytes_max: limits.datagram_bytes_max,
+                grammar: Grammar { dialect, unknown_type: self.unknown_type },
+                dump_lines,
+            },
+            aggregate: aggregate::Options {
+                dialect,
+                names,
+                bounds: Bounds { timer_exact_max: self.timer_exact_max, set_exact_max: self.set_exact_max },
+                set_salt: self.set_salt.into_bytes(),
+                series_max: limits.series_max,
+                bucket: flush.bucket,
+                amend_window_ms: flush.amend_window_ms,
+            },
+            flush,
+            store: store::Options { url: self.url, memory_bytes_max: limits.memory_bytes_max },
+            idle: self.idle,
+            graphite: graphite.options,
+            expand: forward::Rules {
+                naming: graphite.naming,
+                timers: self.timers,
+                counts: graphite.counts,
+                stamp: graphite.stamp,
+                names_clean: self.sanitize,
+            },
+            http: self.http,
+            console: console::Options { listen: self.console, config_lines, healthy },
+            reload_on_change,
+            debug,
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Tick to batches to store.
+//!
+//! At each tick the flusher asks every ingest thread for its generation, makes one batch of them for each
+//! bucket, applies it, and folds what is due. Our own counters go the same road. A tick's samples belong to
+//! the bucket in which the tick began to be gathered; ticks end at the borders of buckets. It knows nothing
+//! of sockets, nor of where buckets go.
+
+use crate::aggregate::{Collector, Registry, Tick, epoch::Epoch, table::Cell, table::Example};
+use crate::clock::{self, Clock, WallMs};
+use crate::health::{Books, Intake, Refusal, Shown};
+use crate::limits;
+use crate::metric::gauge::{Change, Order};
+use crate::metric::{Gauge, Kind, Series, Sum, Tally, Width};
+use crate::store::{Applied, Batch, Store};
+use crate::wire::Dialect;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+/// When things happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Milliseconds between hand-overs (`flush.tick`).
+    pub tick_ms: i64,
+    /// Width of a bucket (`flush.bucket`, statsd's `flushInterval`).
+    pub bucket: Width,
+    /// Milliseconds after its end at which a bucket is sealed (`flush.grace`).
+    pub grace_ms: i64,
+    /// Milliseconds in which late samples still amend (`flush.amend_window`).
+    pub amend_window_ms: i64,
+}
+
+/// What others ask of the flusher.
+#[derive(Debug)]
+pub enum Command {
+    /// Close a tick now, so that the store holds everything received; answered when it does.
+    Tick(SyncSender<()>),
+    /// Our own series are called otherwise from now on.
+    OwnPrefix(String),
+    /// The ingest threads have ended: take what they left, seal everything, and end.
+    Drain(SyncSender<()>),
+}
+
+/// What the flusher works with.
+pub struct Flusher {
+    options: Options,
+    clock: Clock,
+    epoch: Arc<Epoch>,
+    collectors: Vec<Collector>,
+    registry: Arc<Registry>,
+    store: Arc<dyn Store>,
+    books: Arc<Books>,
+    own: Own,
+    /// Told when something was sealed or amended.
+    on_sealed: Box<dyn Fn() + Send>,
+    producer: u128,
+    number: u64,
+    /// Last refusal logged, by reason.
+    logged: [WallMs; Refusal::COUNT],
+    forgotten_at: WallMs,
+}
+
+/// Our own series.
+struct Own {
+    prefix: String,
+    dialect: Dialect,
+    stamped: Option<i64>,
+}
+
+/// The parts a flusher is made of.
+pub struct Parts {
+    /// When things happen.
+    pub options: Options,
+    /// The time.
+    pub clock: Clock,
+    /// Shared with the recorders.
+    pub epoch: Arc<Epoch>,
+    /// One for each ingest thread.
+    pub collectors: Vec<Collector>,
+    /// The series known.
+    pub registry: Arc<Registry>,
+    /// Where batches go.
+    pub store: Arc<dyn Store>,
+    /// Our own counters.
+    pub books: Arc<Books>,
+    /// First component of our own series (`graphite.own_prefix`).
+    pub own_prefix: String,
+    /// Whose rules: statsd's dialect has statsd's own series and no more.
+    pub dialect: Dialect,
+    /// Told when something was sealed or amended.
+    pub on_sealed: Box<dyn Fn() + Send>,
+    /// Who we are among producers.
+    pub producer: u128,
+}
+
+impl Flusher {
+    /// A flusher that has not ticked yet; it needs a thread to [`Flusher::run`] on, the one the epoch names.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            options: parts.options,
+            forgotten_at: parts.clock.now(),
+            clock: parts.clock,
+            epoch: parts.epoch,
+            collectors: parts.collectors,
+            registry: parts.registry,
+            store: parts.store,
+            books: parts.books,
+            own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
+            on_sealed: parts.on_sealed,
+            producer: parts.producer,
+            number: 0,
+            logged: [WallMs::MIN; Refusal::COUNT],
+        }
+    }
+
+    /// Ticks until it is told to drain.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let now = self.clock.now();
+            let due = self.next_tick(now);
+            match commands.recv_timeout(Duration::from_millis((due - now).max(0) as u64)) {
+                Err(RecvTimeoutError::Timeout) => {
+                    // Timers are a little early or late; a tick that is early would end before its border.
+                    if self.clock.now() >= due {
+                        self.tick(due);
+                    }
+                }
+                Ok(Command::Tick(done)) => {
+                    let now = self.clock.now();
+                    self.tick(now + 1);
+                    done.send(()).ok();
+                }
+                Ok(Command::OwnPrefix(prefix)) => self.own.prefix = prefix,
+                Ok(Command::Drain(done)) => {
+                    self.drain();
+                    done.send(()).ok();
+                    return;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.drain(),
+            }
+        }
+    }
+
+    /// The next multiple of the tick, or the end of the bucket if that comes first.
+    fn next_tick(&self, now: WallMs) -> WallMs {
+        let tick = self.options.tick_ms;
+        let next = (now.div_euclid(tick) + 1) * tick;
+        next.min(self.options.bucket.start_of(now) + self.options.bucket.ms())
+    }
+
+    /// Closes the tick that was to end at `due`.
+    fn tick(&mut self, due: WallMs) {
+        let started = clock::monotonic_now();
+        let now = self.clock.now();
+        // Samples came before `due`. If we slept through more than a tick, most of them came since.
+        let at = if now - due > self.options.tick_ms { now } else { due - 1 };
+        self.epoch.advance(now);
+        let ticks = self.collect();
+        self.finish_tick(ticks, at, now, due);
+        self.fold(now - self.options.grace_ms, now);
+        self.books.tick_micros.store(clock::elapsed(started).as_micros() as u64, Ordering::Relaxed);
+        self.books.ticks.fetch_add(1, Ordering::Relaxed);
+        self.books.last_tick_ms.store(now, Ordering::Relaxed);
+        self.forget(now);
+    }
+
+    /// Takes what ended threads left and seals everything, the open bucket as far as it has come.
+    fn drain(&mut self) {
+        let now = self.clock.now();
+        let mut ticks = Vec::new();
+        for collector in &mut self.collectors {
+            while let Some(tick) = collector.take() {
+                ticks.push(tick);
+            }
+        }
+        self.finish_tick(ticks, now, now, WallMs::MIN);
+        self.fold(WallMs::MAX, now);
+    }
+
+    /// Every thread's generation; who is too late hands over at the next tick.
+    fn collect(&mut self) -> Vec<Tick> {
+        for collector in &self.collectors {
+            collector.wake();
+        }
+        let deadline = clock::monotonic_now() + Duration::from_millis(limits::HAND_OVER_MS);
+        let mut ticks = Vec::with_capacity(self.collectors.len());
+        let mut waiting: Vec<&mut Collector> = self.collectors.iter_mut().collect();
+        loop {
+            waiting.retain_mut(|collector| match collector.take() {
+                Some(tick) => {
+                    ticks.push(tick);
+                    false
+                }
+                None => true,
+            });
+            let left = deadline.saturating_duration_since(clock::monotonic_now());
+            if waiting.is_empty() || left.is_zero() {
+                self.books.hand_overs_late.fetch_add(waiting.len() as u64, Ordering::Relaxed);
+                return ticks;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
+    fn finish_tick(&mut self, ticks: Vec<Tick>, at: WallMs, now: WallMs, due: WallMs) {
+        let bucket = self.options.bucket.start_of(at);
+        let mut intake = Intake::default();
+        let mut examples = Vec::new();
+        let mut batches = Batches::new(self.options.bucket, bucket, at);
+        for tick in ticks {
+            intake.add(&tick.intake);
+            examples.extend(tick.examples);
+            for (series, time, cell) in tick.cells {
+                batches.add(series, time, cell);
+            }
+        }
+        self.books.enter(&intake);
+        if intake.packets > 0 {
+            self.books.last_packet_ms.store(now, Ordering::Relaxed);
+        }
+        batches.own(self.own.counters(&intake));
+        if due == bucket + self.options.bucket.ms() {
+            batches.own(self.own.timestamp_lag(due, self.options.bucket));
+        }
+        self.apply(batches, now);
+        self.show(&examples, now);
+        self.renew_indexes(&intake, now);
+    }
+
+    fn apply(&mut self, batches: Batches, now: WallMs) {
+        for (bucket, tallies) in batches.finish() {
+            let number = self.number + 1;
+            let entries = tallies.into_entries(self.producer, number);
+            match self.store.apply(Batch { producer: self.producer, number, bucket, entries }, now) {
+                Ok(Applied::Done) => {
+                    self.number = number;
+                    self.books.batches_applied.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Applied::Late) => {
+                    self.number = number;
+                    self.books.batches_late.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(bucket, "a batch came after its bucket was let go and is lost");
+                }
+                Ok(outcome @ (Applied::Duplicate | Applied::Gap { .. })) => {
+                    unreachable!("we are the only one with this producer's numbers, and got {outcome:?}")
+                }
+                Err(error) => {
+                    self.books.batches_late.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(%error, "a batch could not be applied and is lost");
+                }
+            }
+        }
+    }
+
+    fn fold(&mut self, due: WallMs, now: WallMs) {
+        match self.store.fold(due, now) {
+            Ok(folded) => {
+                self.books.buckets_sealed.fetch_add(folded.sealed, Ordering::Relaxed);
+                self.books.buckets_amended.fetch_add(folded.amended, Ordering::Relaxed);
+                if folded.shed > 0 {
+                    self.books.buckets_shed.fetch_add(folded.shed, Ordering::Relaxed);
+                    tracing::error!(
+                        buckets = folded.shed,
+                        "memory_max is reached: buckets are lost to Graphite"
+                    );
+                }
+                if folded.sealed + folded.amended > 0 {
+                    self.books.series.store(self.store.series_count() as u64, Ordering::Relaxed);
+                    (self.on_sealed)();
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "buckets could not be sealed; trying again at the next tick")
+            }
+        }
+    }
+
+    /// Logs refused lines, at most one a second for each reason.
+    fn show(&mut self, examples: &[Example], now: WallMs) {
+        for example in examples {
+            let Some(logged) = self.logged.get_mut(example.reason as usize) else {
+                continue;
+            };
+            if now.saturating_sub(*logged) >= limits::LOG_REFUSED_MS {
+                *logged = now;
+                let line = example.excerpt.escape_ascii().to_string();
+                let shown = Shown { at_ms: now, sender: example.sender.clone(), line: line.clone() };
+                self.books.show(example.reason, shown);
+                tracing::warn!(
+                    reason = example.reason.label(),
+                    sender = %example.sender,
+                    line,
+                    so_far = self.books.refused(example.reason),
+                    "refused"
+                );
+            }
+        }
+    }
+
+    /// Threads learn their names anew from time to time, sooner when there is no room for new ones.
+    fn renew_indexes(&mut self, intake: &Intake, now: WallMs) {
+        let full = intake.refused.get(Refusal::SeriesLimit as usize).is_some_and(|&n| n > 0);
+        let age = if full { limits::INDEX_RENEW_FULL_MS } else { limits::INDEX_RENEW_MS };
+        for collector in &mut self.collectors {
+            collector.renew_after(now, age);
+        }
+    }
+
+    /// Lets go of series that neither a thread nor the store knows any more.
+    fn forget(&mut self, now: WallMs) {
+        if now - self.forgotten_at >= limits::INDEX_RENEW_FULL_MS {
+            self.forgotten_at = now;
+            self.registry.forget_unheld();
+        }
+    }
+}
+
+impl Own {
+    /// statsd's three counters, always; in our dialect also what it does not count, once there is any.
+    fn counters(&self, intake: &Intake) -> Vec<(Series, Tally)> {
+        let counter = |name: &str, count: u64| {
+            let series = Series::new(Kind::Counter, &format!("{}.{name}", self.prefix));
+            (series, Tally::Counter(Sum::from_count(count)))
+        };
+        let mut counters = vec![
+            counter("bad_lines_seen", intake.bad_lines()),
+            counter("packets_received", intake.packets),
+            counter("metrics_received", intake.lines),
+        ];
+        if self.dialect == Dialect::Native {
+            counters.push(counter("kernel_drops", intake.kernel_drops));
+            let refused = Refusal::ALL.iter().zip(intake.refused).filter(|(_, count)| *count > 0);
+            counters.extend(
+                refused.map(|(reason, count)| counter(&format!("refused.{}", reason.label()), count)),
+            );
+        }
+        counters
+    }
+
+    /// statsd's gauge from the second bucket on: how far the stamps of two buckets are apart beyond their
+    /// width.
+    fn timestamp_lag(&mut self, end: WallMs, width: Width) -> Vec<(Series, Tally)> {
+        if self.dialect == Dialect::Native {
+            return Vec::new();
+        }
+        let stamp = (end + 500).div_euclid(1_000);
+        let Some(before) = self.stamped.replace(stamp) else {
+            return Vec::new();
+        };
+        let lag = (stamp - before) as f64 - width.secs();
+        let series = Series::new(Kind::Gauge, &format!("{}.timestamp_lag", self.prefix));
+        let order = Order { time: end, producer: 0, number: 0 };
+        vec![(series, Tally::Gauge(Gauge::held(order, lag)))]
+    }
+}
+
+/// The tallies of a tick, by bucket.
+struct Batches {
+    width: Width,
+    /// The bucket of samples without a timestamp, and the moment their changes carry.
+    bucket: WallMs,
+    at: WallMs,
+    buckets: BTreeMap<WallMs, Tallies>,
+}
+
+/// The tallies of one bucket. Gauges wait until all threads' changes can be put in order.
+#[derive(Default)]
+struct Tallies {
+    entries: Vec<(Series, Tally)>,
+    gauges: HashMap<(Series, WallMs), Vec<(u64, Change)>, foldhash::fast::RandomState>,
+}
+
+impl Batches {
+    fn new(width: Width, bucket: WallMs, at: WallMs) -> Self {
+        Self { width, bucket, at, buckets: BTreeMap::new() }
+    }
+
+    fn add(&mut self, series: Series, time: Option<WallMs>, cell: Cell) {
+        let bucket = time.map_or(self.bucket, |time| self.width.start_of(time));
+        let tallies = self.buckets.entry(bucket).or_default();
+        let tally = match cell {
+            Cell::Counter(sum) => Tally::Counter(sum),
+            Cell::Timer(digest) => Tally::Timer(digest),
+            Cell::Set(set) => Tally::Set(set),
+            Cell::Gauge(change, changed) => {
+                let key = (series, time.unwrap_or(self.at));
+                return tallies.gauges.entry(key).or_default().push((changed, change));
+            }
+        };
+        tallies.entries.push((series, tally));
+    }
+
+    fn own(&mut self, entries: Vec<(Series, Tally)>) {
+        self.buckets.entry(self.bucket).or_default().entries.extend(entries);
+    }
+
+    fn finish(self) -> impl Iterator<Item = (WallMs, Tallies)> {
+        self.buckets.into_iter()
+    }
+}
+
+impl Tallies {
+    fn into_entries(mut self, producer: u128, number: u64) -> Vec<(Series, Tally)> {
+        for ((series, time), mut changes) in self.gauges {
+            changes.sort_by_key(|(changed, _)| *changed);
+            let mut all = Change::NONE;
+            for (_, change) in changes {
+                all.then(change);
+            }
+            let order = Order { time, producer, number };
+            self.entries.push((series, Tally::Gauge(Gauge::once(order, all))));
+        }
+        self.entries
+    }
+}

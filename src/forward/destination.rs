@@ -1,0 +1,390 @@
+//! One destination: a thread that states what its list in the store says, and strikes off what was confirmed.
+//!
+//! ```text
+//!   until stopped and done:
+//!     the list, newest first → the new bucket, and of the backlog what the rate allows
+//!     expand → bytes → deliver → confirmed: strike each in the version sent
+//!     failed: wait, longer each time; then the last `resend` is stated again
+//! ```
+//!
+//! Values are absolute, so that stating twice is free and stating once too few is the only fault there is.
+//! One destination never waits for another.
+
+use super::carbon::Carbon;
+use super::{Options, Protocol, Rules, expand};
+use crate::clock::{self, Clock, WallMs};
+use crate::limits;
+use crate::store::{Outstanding, Sealed, Store};
+use crate::wire::graphite::{Pickler, Point, push_line};
+use arc_swap::ArcSwap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// After a stop was asked for, a destination that refuses is given this long to come back.
+const STOP_REFUSED_MS: u64 = 1_000;
+/// Pause between attempts after a stop was asked for.
+const STOP_RETRY: Duration = Duration::from_millis(100);
+/// Pause while the backlog waits for its rate.
+const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells the destination threads that something was sealed, or that they shall stop.
+#[derive(Debug, Default)]
+pub struct Signal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SignalState {
+    news: u64,
+    stop_at: Option<Instant>,
+}
+
+impl Signal {
+    /// Something was sealed.
+    pub fn news(&self) {
+        self.lock().news += 1;
+        self.changed.notify_all();
+    }
+
+    /// State what is left and end, by `deadline` at the latest.
+    pub fn stop(&self, deadline: Instant) {
+        self.lock().stop_at = Some(deadline);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, SignalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> SignalState {
+        *self.lock()
+    }
+
+    /// Waits until there is news beyond `seen`, a stop, or the time is up.
+    fn wait(&self, seen: SignalState, limit: Option<Duration>) {
+        let unchanged = |state: &mut SignalState| state.news == seen.news && state.stop_at == seen.stop_at;
+        let guard = self.lock();
+        match limit {
+            Some(limit) => drop(self.changed.wait_timeout_while(guard, limit, unchanged)),
+            None => drop(self.changed.wait_while(guard, unchanged)),
+        }
+    }
+}
+
+/// What others may know of a destination. Written by its thread; every number stands for itself.
+#[derive(Debug, Default)]
+pub struct DestinationStatus {
+    /// `host:port`.
+    pub address: String,
+    /// When it last confirmed, in seconds since 1970; the start of the program before that.
+    pub last_flush: AtomicI64,
+    /// When it last failed, in seconds since 1970; 0 is never.
+    pub last_exception: AtomicI64,
+    /// How long the last delivery took, in milliseconds.
+    pub flush_ms: AtomicU64,
+    /// Bytes of the last delivery.
+    pub flush_bytes: AtomicU64,
+    /// Points confirmed.
+    pub points: AtomicU64,
+    /// Buckets confirmed, restated ones included.
+    pub buckets: AtomicU64,
+    /// Deliveries that failed.
+    pub failures: AtomicU64,
+    /// Points left out because carbon would choke on them.
+    pub unsendable: AtomicU64,
+    /// Buckets on its list now.
+    pub outstanding: AtomicU64,
+    /// Start of the oldest of them, in milliseconds; meaningless if there are none.
+    pub oldest_ms: AtomicI64,
+    /// The last delivery failed.
+    pub failing: AtomicBool,
+}
+
+/// A destination and its thread's own state.
+pub struct Destination {
+    index: usize,
+    options: Arc<Options>,
+    rules: Arc<ArcSwap<Rules>>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    signal: Arc<Signal>,
+    status: Arc<DestinationStatus>,
+    carbon: Carbon,
+    /// Newest bucket that was ever confirmed: what is newer is not backlog.
+    newest: WallMs,
+    /// Points of backlog that may leave now.
+    allowance: f64,
+    allowance_at: Instant,
+    /// When deliveries began to fail, and how often they have.
+    failed_at: Option<WallMs>,
+    attempts: u32,
+    jitter: foldhash::quality::RandomState,
+}
+
+/// What one round came to.
+enum Round {
+    /// The list is empty.
+    Done,
+    /// Something was confirmed.
+    Confirmed,
+    /// Only backlog is left, and its rate is used up.
+    Paced,
+    /// The delivery failed.
+    Failed,
+}
+
+/// Bytes of one delivery and what they state.
+struct Payload {
+    bytes: Vec<u8>,
+    stated: Vec<Outstanding>,
+    points: u64,
+    unsendable: u64,
+}
+
+/// Plaintext or pickle, as one.
+enum Encoder {
+    Plaintext(Vec<u8>),
+    Pickle(Pickler),
+}
+
+impl Encoder {
+    fn push(&mut self, point: &Point<'_>) {
+        match self {
+            Self::Plaintext(out) => push_line(out, point),
+            Self::Pickle(pickler) => pickler.push(point),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Plaintext(out) => out,
+            Self::Pickle(pickler) => pickler.finish(),
+        }
+    }
+}
+
+impl Destination {
+    /// The destination at `index` of the options; it needs a thread to [`Destination::run`] on.
+    #[must_use]
+    pub fn new(
+        index: usize,
+        options: Arc<Options>,
+        rules: Arc<ArcSwap<Rules>>,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        signal: Arc<Signal>,
+    ) -> Self {
+        let address = options.addresses.get(index).cloned().unwrap_or_default();
+        let status = DestinationStatus { address: address.clone(), ..DestinationStatus::default() };
+        status.last_flush.store(clock.now() / 1_000, Ordering::Relaxed);
+        Self {
+            index,
+            carbon: Carbon::new(address, options.connection),
+            allowance: options.backfill_rate as f64,
+            options,
+            rules,
+            store,
+            clock,
+            signal,
+            status: Arc::new(status),
+            newest: WallMs::MIN,
+            allowance_at: clock::monotonic_now(),
+            failed_at: None,
+            attempts: 0,
+            jitter: foldhash::quality::RandomState::default(),
+        }
+    }
+
+    /// What others may know of it.
+    #[must_use]
+    pub fn status(&self) -> Arc<DestinationStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// States until it is stopped and everything is stated or the time is up.
+    pub fn run(mut self) {
+        let mut refused_since = None;
+        loop {
+            let seen = self.signal.state();
+            let round = self.round(seen.stop_at);
+            let Some(stop_at) = seen.stop_at else {
+                match round {
+                    Round::Confirmed => {}
+                    Round::Done => self.signal.wait(seen, None),
+                    Round::Paced => self.signal.wait(seen, Some(BACKFILL_PAUSE)),
+                    Round::Failed => self.wait_after_failure(),
+                }
+                continue;
+            };
+            match round {
+                Round::Done => return,
+                Round::Confirmed | Round::Paced => refused_since = None,
+                Round::Failed => {
+                    let since = *refused_since.get_or_insert_with(clock::monotonic_now);
+                    if clock::elapsed(since) >= Duration::from_millis(STOP_REFUSED_MS) {
+                        return;
+                    }
+                    std::thread::sleep(STOP_RETRY);
+                }
+            }
+            if clock::monotonic_now() >= stop_at {
+                return;
+            }
+        }
+    }
+
+    /// Waits longer after each failure; news does not shorten it, a stop does.
+    fn wait_after_failure(&mut self) {
+        let pause = limits::CARBON_RETRY_MS
+            .saturating_mul(1 << self.attempts.min(10))
+            .min(limits::CARBON_RETRY_MS_MAX);
+        self.attempts += 1;
+        // Half to all of it, so that many nodes do not come back in step.
+        let part = self.jitter.hash_one(self.attempts) % 512;
+        let until = clock::monotonic_now() + Duration::from_millis(pause * (512 + part) / 1_024);
+        loop {
+            let seen = self.signal.state();
+            let left = until.saturating_duration_since(clock::monotonic_now());
+            if left.is_zero() || seen.stop_at.is_some() {
+                return;
+            }
+            self.signal.wait(seen, Some(left));
+        }
+    }
+
+    fn round(&mut self, stop_at: Option<Instant>) -> Round {
+        let list = self.store.outstanding(self.index).unwrap_or_default();
+        self.status.outstanding.store(list.len() as u64, Ordering::Relaxed);
+        let Some(oldest) = list.last() else {
+            return Round::Done;
+        };
+        self.status.oldest_ms.store(oldest.bucket, Ordering::Relaxed);
+        let payload = self.payload(&list, stop_at.is_some());
+        if payload.stated.is_empty() {
+            return Round::Paced;
+        }
+        self.deliver(payload, stop_at)
+    }
+
+    /// The new bucket, and of the backlog, newest first, what its rate allows now.
+    fn payload(&mut self, list: &[Outstanding], all: bool) -> Payload {
+        let rate = self.options.backfill_rate as f64;
+        let since = clock::elapsed(self.allowance_at).as_secs_f64();
+        self.allowance_at = clock::monotonic_now();
+        self.allowance = (self.allowance + rate * since).min(rate);
+        let mut encoder = match self.options.protocol {
+            Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
+            Protocol::Pickle => Encoder::Pickle(Pickler::default()),
+        };
+        let mut payload = Payload { bytes: Vec::new(), stated: Vec::new(), points: 0, unsendable: 0 };
+        for &outstanding in list {
+            let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
+            if backlog && !all && self.allowance <= 0.0 {
+                break;
+            }
+            let before = payload.points;
+            match self.store.sealed(outstanding.bucket) {
+                // It was amended since the list was made: this is the newer version.
+                Ok(Some(sealed)) => {
+                    self.expand(&sealed, &mut encoder, &mut payload);
+                    payload.stated.push(Outstanding { version: sealed.version, ..outstanding });
+                }
+                // It was let go; the store has taken it off the list too.
+                Ok(None) | Err(_) => continue,
+            }
+            if backlog {
+                self.allowance -= (payload.points - before) as f64;
+            }
+        }
+        payload.bytes = encoder.finish();
+        payload
+    }
+
+    fn expand(&self, sealed: &Sealed, encoder: &mut Encoder, payload: &mut Payload) {
+        let rules = self.rules.load();
+        let started = clock::monotonic_now();
+        let mut emit = |point: &Point<'_>| encoder.push(point);
+        let expanded = expand::expand(&rules, sealed, &mut emit);
+        let took_ms = clock::elapsed(started).as_millis() as f64;
+        let seconds = rules.stamp_of(sealed.start, sealed.width.ms());
+        let own = [
+            ("numStats", expanded.series as f64),
+            ("graphiteStats.calculationtime", took_ms),
+            ("processing_time", took_ms),
+        ];
+        let mut more = expand::own(&rules, seconds, &own, &mut emit);
+        if payload.stated.is_empty() {
+            let sender = self.sender_figures();
+            let now = self.clock.now().div_euclid(1_000);
+            let last = expand::own(&rules, now, &sender, &mut emit);
+            more.points += last.points;
+            more.unsendable += last.unsendable;
+        }
+        payload.points += expanded.points + more.points;
+        payload.unsendable += expanded.unsendable + more.unsendable;
+    }
+
+    /// statsd's figures of the flush before this one.
+    fn sender_figures(&self) -> [(&'static str, f64); 4] {
+        let status = &self.status;
+        [
+            ("graphiteStats.last_exception", status.last_exception.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.last_flush", status.last_flush.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.flush_time", status.flush_ms.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.flush_length", status.flush_bytes.load(Ordering::Relaxed) as f64),
+        ]
+    }
+
+    fn deliver(&mut self, payload: Payload, stop_at: Option<Instant>) -> Round {
+        let started = clock::monotonic_now();
+        let patience =
+            stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
+        let result = self.carbon.deliver(&payload.bytes, patience);
+        let now = self.clock.now();
+        match result {
+            Ok(()) => {
+                self.confirmed(&payload, started, now);
+                Round::Confirmed
+            }
+            Err(error) => {
+                let failing = self.failed_at.is_some();
+                self.failed_at.get_or_insert(now);
+                self.status.failures.fetch_add(1, Ordering::Relaxed);
+                self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
+                self.status.failing.store(true, Ordering::Relaxed);
+                if failing {
+                    tracing::debug!(address = %self.status.address, %error, "Graphite is still away");
+                } else {
+                    let waiting = payload.stated.len();
+                    tracing::warn!(address = %self.status.address, %error, waiting, "Graphite is away: buckets wait");
+                }
+                Round::Failed
+            }
+        }
+    }
+
+    fn confirmed(&mut self, payload: &Payload, started: Instant, now: WallMs) {
+        for &stated in &payload.stated {
+            self.newest = self.newest.max(stated.bucket);
+            // False where it was amended meanwhile: it stays on the list in its newer version.
+            self.store.strike(self.index, stated).unwrap_or(false);
+        }
+        let status = &self.status;
+        status.points.fetch_add(payload.points, Ordering::Relaxed);
+        status.buckets.fetch_add(payload.stated.len() as u64, Ordering::Relaxed);
+        status.unsendable.fetch_add(payload.unsendable, Ordering::Relaxed);
+        status.flush_ms.store(clock::elapsed(started).as_millis() as u64, Ordering::Relaxed);
+        status.flush_bytes.store(payload.bytes.len() as u64, Ordering::Relaxed);
+        status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
+        status.failing.store(false, Ordering::Relaxed);
+        self.attempts = 0;
+        if let Some(failed_at) = self.failed_at.take() {
+            // Carbon may have lost from its cache what it had accepted before it went.
+            let again = self.store.state_again(self.index, failed_at - self.options.resend_ms).unwrap_or(0);
+            tracing::info!(address = %status.address, stated_again = again, "Graphite is back");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Receive, parse, record: UDP, TCP and Unix sockets.
+
+pub mod receive;
+pub mod sockets;
+pub mod stream;
+pub mod udp;
+
+pub use sockets::{Bound, IngestError};
+
+use crate::wire::statsd::Grammar;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where lines come in, and whose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// UDP addresses (`ingest.udp`).
+    pub udp: Vec<SocketAddr>,
+    /// TCP addresses (`ingest.tcp`).
+    pub tcp: Vec<SocketAddr>,
+    /// Unix sockets (`ingest.unix`).
+    pub unix: Vec<UnixAddress>,
+    /// Sockets, each with a thread, for every UDP address (`ingest.threads`); 0 is one per core.
+    pub threads: usize,
+    /// Receive buffer that is asked of the kernel, in bytes (`ingest.receive_buffer`).
+    pub receive_buffer: usize,
+    /// Networks that may send (`ingest.allow`); empty is everybody.
+    pub allow: Vec<IpNet>,
+    /// Largest datagram read whole, in bytes (`limits.datagram_bytes_max`).
+    pub datagram_bytes_max: usize,
+    /// Whose grammar.
+    pub grammar: Grammar,
+    /// Log every line (statsd's `dumpMessages`).
+    pub dump_lines: bool,
+}
+
+/// A Unix socket: `PATH` and `unixgram:PATH` take datagrams, `stream:PATH` takes connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixAddress {
+    /// Path in the file system.
+    pub path: PathBuf,
+    /// Connections rather than datagrams.
+    pub stream: bool,
+    /// Permissions given to the socket, if other than the umask's (statsd's `socket_mod`).
+    pub mode: Option<u32>,
+}

@@ -1,0 +1,253 @@
+//! Binding: from addresses to sockets that are ready to be read, or an error that says what to do.
+//!
+//! Sockets are bound before any thread starts, so that a port in use ends the start and not the running
+//! program. It knows nothing of lines.
+
+use super::{Options, UnixAddress};
+use crate::sys;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Pending connections the kernel keeps for a listener.
+const BACKLOG: i32 = 128;
+
+/// A socket that could not be made ready.
+#[derive(Debug, Error)]
+pub enum IngestError {
+    /// Somebody else listens there.
+    #[error("{what} {address} is in use: stop the other program, or choose another address in `{key}`")]
+    InUse {
+        /// What was to be bound.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// The key that says so.
+        key: &'static str,
+    },
+    /// The system refused for another reason.
+    #[error("{what} {address} (from `{key}`): {source}")]
+    Bind {
+        /// What was to be bound.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// The key that says so.
+        key: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A socket that takes datagrams, with the name it has in messages.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    /// The socket, in non-blocking mode.
+    pub fd: OwnedFd,
+    /// `udp 0.0.0.0:8125`, say.
+    pub name: String,
+}
+
+/// All ingest sockets, bound.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// One thread each.
+    pub datagrams: Vec<DatagramSocket>,
+    /// TCP listeners, non-blocking.
+    pub tcp: Vec<TcpListener>,
+    /// Unix stream listeners, non-blocking.
+    pub unix_streams: Vec<UnixListener>,
+    /// What is listened on, in words.
+    pub names: Vec<String>,
+    /// Warnings for the log.
+    pub warnings: Vec<String>,
+    /// Unix sockets' paths, removed at the end.
+    pub paths: Vec<PathBuf>,
+    /// The first UDP address as bound, where a port was left to the kernel.
+    pub udp: Option<SocketAddr>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            // A path that is gone already is as good.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+impl Bound {
+    /// Binds everything in the options.
+    pub fn bind(options: &Options) -> Result<Self, IngestError> {
+        let mut bound = Self::default();
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        for &address in &options.udp {
+            bound.bind_udp(options, address, threads)?;
+        }
+        for &address in &options.tcp {
+            let only_v6 = has_v4_twin(&options.tcp, address);
+            let socket = bind_ip(Type::STREAM, address, only_v6, false)
+                .and_then(|(socket, at)| socket.listen(BACKLOG).map(|()| (socket, at)));
+            let (socket, address) =
+                socket.map_err(|source| failure("TCP", &address, "ingest.tcp", source))?;
+            bound.names.push(format!("tcp {address}"));
+            bound.tcp.push(socket.into());
+        }
+        for address in &options.unix {
+            bound
+                .bind_unix(options, address)
+                .map_err(|source| failure("Unix socket", &address.path.display(), "ingest.unix", source))?;
+        }
+        Ok(bound)
+    }
+
+    fn bind_udp(
+        &mut self,
+        options: &Options,
+        address: SocketAddr,
+        threads: usize,
+    ) -> Result<(), IngestError> {
+        let fail = |source| failure("UDP", &address, "ingest.udp", source);
+        let only_v6 = has_v4_twin(&options.udp, address);
+        // With SO_REUSEPORT the kernel would let us share a port with another program of the same user, and
+        // each would get half. A bind without it finds that out.
+        let (probe, mut at) = bind_ip(Type::DGRAM, address, only_v6, false).map_err(fail)?;
+        let mut first = Some(probe);
+        if threads > 1 {
+            first = None;
+        }
+        for thread in 0..threads {
+            let socket = match first.take() {
+                Some(socket) => socket,
+                None => {
+                    let (socket, bound_at) = bind_ip(Type::DGRAM, at, only_v6, true).map_err(fail)?;
+                    at = bound_at;
+                    socket
+                }
+            };
+            let given = sys::set_receive_buffer(&socket, options.receive_buffer).map_err(fail)?;
+            if thread == 0 {
+                self.udp.get_or_insert(at);
+                self.names.push(format!("udp {at}"));
+                if given < options.receive_buffer {
+                    self.warnings.push(buffer_warning(at, given, options.receive_buffer));
+                }
+            }
+            self.datagrams.push(DatagramSocket { fd: socket.into(), name: format!("udp {at}") });
+        }
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, options: &Options, address: &UnixAddress) -> io::Result<()> {
+        let path = &address.path;
+        remove_stale(path, address.stream)?;
+        if address.stream {
+            let listener = UnixListener::bind(path)?;
+            listener.set_nonblocking(true)?;
+            self.unix_streams.push(listener);
+        } else {
+            let socket = UnixDatagram::bind(path)?;
+            socket.set_nonblocking(true)?;
+            // Unix datagrams block their sender instead of being dropped; a larger buffer makes that rarer.
+            drop(sys::set_receive_buffer(&socket, options.receive_buffer));
+            let name = format!("unix {}", path.display());
+            self.datagrams.push(DatagramSocket { fd: socket.into(), name });
+        }
+        self.paths.push(path.clone());
+        self.names.push(format!("unix {}{}", if address.stream { "stream " } else { "" }, path.display()));
+        if let Some(mode) = address.mode {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+/// Binds an IP socket, non-blocking; where there is no IPv6, `[::]` means all of IPv4.
+fn bind_ip(kind: Type, address: SocketAddr, only_v6: bool, share: bool) -> io::Result<(Socket, SocketAddr)> {
+    match try_bind(kind, address, only_v6, share) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) => {
+            try_bind(kind, (Ipv4Addr::UNSPECIFIED, address.port()).into(), only_v6, share)
+        }
+        result => result,
+    }
+}
+
+fn try_bind(kind: Type, address: SocketAddr, only_v6: bool, share: bool) -> io::Result<(Socket, SocketAddr)> {
+    let protocol = if kind == Type::DGRAM { Protocol::UDP } else { Protocol::TCP };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    if kind == Type::STREAM {
+        // A restart must not wait for the last connections' TIME_WAIT to pass.
+        socket.set_reuse_address(true)?;
+    }
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    Ok((socket, bound))
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT))
+}
+
+/// Whether the list has an IPv4 address on the port of this IPv6 one, which would then clash with it.
+fn has_v4_twin(addresses: &[SocketAddr], address: SocketAddr) -> bool {
+    addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port() && other.port() != 0)
+}
+
+/// Removes a socket file that nobody listens on any more; anything else there is left alone.
+fn remove_stale(path: &Path, stream: bool) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => {
+            let alive = if stream {
+                std::os::unix::net::UnixStream::connect(path).is_ok()
+            } else {
+                UnixDatagram::unbound()?.connect(path).is_ok()
+            };
+            if alive { Err(io::ErrorKind::AddrInUse.into()) } else { std::fs::remove_file(path) }
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is there that is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn failure(what: &'static str, address: &dyn ToString, key: &'static str, source: io::Error) -> IngestError {
+    let address = address.to_string();
+    if source.kind() == io::ErrorKind::AddrInUse {
+        IngestError::InUse { what, address, key }
+    } else {
+        IngestError::Bind { what, address, key, source }
+    }
+}
+
+fn buffer_warning(address: SocketAddr, given: usize, asked: usize) -> String {
+    format!(
+        "the kernel gave udp {address} a receive buffer of {given} bytes instead of the {asked} asked for: \
+         raise it with `sysctl -w net.core.rmem_max={asked}`, or lower `ingest.receive_buffer`"
+    )
+}
+
+/// An address anybody can read: IPv4 inside IPv6 is IPv4.
+#[must_use]
+pub fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// A UDP socket bound to a free port of loopback, for tests and the demo's emitter.
+pub fn loopback_sender() -> io::Result<UdpSocket> {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+}

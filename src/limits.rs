@@ -1,0 +1,119 @@
+//! Every bound of the program, with its unit and the reason for its size.
+//!
+//! What a user may set has its default here; what nobody needs to set is fixed here. Relations between
+//! bounds are checked when the program is compiled, so that a bad change does not build.
+
+/// Longest line in bytes that carbon takes: Twisted's `LineOnlyReceiver` closes the connection beyond it.
+pub const CARBON_LINE_BYTES_MAX: usize = 16_384;
+/// Longest part of a path between two dots, in bytes: whisper makes it a file or folder name (`NAME_MAX`),
+/// to which `.wsp` is added.
+pub const CARBON_COMPONENT_BYTES_MAX: usize = 250;
+/// Largest pickle frame in bytes that carbon takes (`PICKLE_RECEIVER_MAX_LENGTH`, 1 MiB).
+pub const CARBON_PICKLE_BYTES_MAX: usize = 1 << 20;
+
+/// Default for the longest metric name in bytes, tags not included.
+pub const NAME_BYTES_MAX: usize = 512;
+/// Default for the most tags on one series.
+pub const TAGS_MAX: usize = 32;
+/// Longest tag list of a line in bytes; 32 tags of 100 bytes and some air.
+pub const TAGS_BYTES_MAX: usize = 4_096;
+/// Largest datagram in bytes: UDP itself ends at 65,507, Unix datagrams are cut here.
+pub const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Longest line on a TCP or Unix stream in bytes; what is longer is skipped to its newline and refused.
+pub const STREAM_LINE_BYTES_MAX: usize = 65_536;
+/// Open stream connections (TCP and Unix together) at a time.
+pub const STREAM_CONNECTIONS_MAX: usize = 1_024;
+/// A stream connection that sends nothing for so long is closed, in seconds.
+pub const STREAM_IDLE_SECS: u64 = 300;
+/// Datagrams read by one system call. 64 was within noise of 256 and keeps the buffers in the cache.
+pub const RECEIVE_BATCH: usize = 64;
+/// Receive buffer that is asked of the kernel, in bytes: about 0.2 s of 40,000 small datagrams.
+pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+
+/// Default for the most series known at a time, on one node.
+pub const SERIES_MAX: usize = 1_000_000;
+/// Default for the memory of buckets, in bytes.
+pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Series that one tick may touch under a timestamp of their own (`|T`), per ingest thread.
+pub const TIMED_TALLIES_MAX: usize = 100_000;
+/// How far in the future a sample's own timestamp may lie, in milliseconds: clocks differ by this much.
+pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 60_000;
+
+/// Default tick in milliseconds: a crash of the process loses at most this much input.
+pub const TICK_MS: u64 = 200;
+/// Shortest tick in milliseconds.
+pub const TICK_MS_MIN: u64 = 20;
+/// Default width of a bucket in milliseconds.
+pub const BUCKET_MS: u64 = 10_000;
+/// Narrowest bucket in milliseconds: two ticks.
+pub const BUCKET_MS_MIN: u64 = 2 * TICK_MS_MIN;
+/// Widest bucket in milliseconds: a day.
+pub const BUCKET_MS_MAX: u64 = 86_400_000;
+/// Default grace in milliseconds before a bucket is sealed.
+pub const GRACE_MS: u64 = 1_000;
+/// Default span in milliseconds in which late batches amend a sealed bucket.
+pub const AMEND_WINDOW_MS: u64 = 6 * 3_600_000;
+/// Default for how long an idle series is remembered, in milliseconds.
+pub const IDLE_AFTER_MS: u64 = 24 * 3_600_000;
+/// An ingest thread drops its index of names and learns it anew after this long, in milliseconds, so that
+/// names nobody sends any more do not stay for ever.
+pub const INDEX_RENEW_MS: i64 = 6 * 3_600_000;
+/// The same when a thread is refusing new series: soon enough to recover from a storm of names.
+pub const INDEX_RENEW_FULL_MS: i64 = 60_000;
+/// How long the flusher waits for ingest threads to hand over, in milliseconds; who is late hands over at
+/// the next tick.
+pub const HAND_OVER_MS: u64 = 100;
+
+/// Default for timer values kept exactly per series and bucket before a sketch takes over.
+pub const TIMER_EXACT_MAX: usize = 512;
+/// The same in statsd's dialect, where percentiles are exact: 8 bytes each, so at most 8 MB for a series.
+pub const TIMER_EXACT_MAX_STATSD: usize = 1_000_000;
+/// Default for set members kept exactly per series and bucket before a HyperLogLog takes over.
+pub const SET_EXACT_MAX: usize = 256;
+/// The same in statsd's dialect, where sizes are exact: 8 bytes each, so at most 16 MB for a series.
+pub const SET_EXACT_MAX_STATSD: usize = 1_000_000;
+/// Most percentiles, histogram bins or output names in the configuration: a line each, every bucket.
+pub const TIMER_OUTPUTS_MAX: usize = 256;
+
+/// Connecting to Graphite may take this long, in milliseconds.
+pub const CARBON_CONNECT_MS: u64 = 3_000;
+/// One write to Graphite may stand still for this long, in milliseconds.
+pub const CARBON_WRITE_MS: u64 = 10_000;
+/// After the half-close Graphite may take this long to read what is left and close, in milliseconds
+/// (measured: 0.2 s after 20,000 lines).
+pub const CARBON_CONFIRM_MS: u64 = 15_000;
+/// First pause after a failed delivery, in milliseconds; it doubles up to [`CARBON_RETRY_MS_MAX`].
+pub const CARBON_RETRY_MS: u64 = 500;
+/// Longest pause between two attempts at Graphite, in milliseconds.
+pub const CARBON_RETRY_MS_MAX: u64 = 15_000;
+/// Default span in milliseconds that is stated again after a connection was lost.
+pub const RESEND_MS: u64 = 120_000;
+/// Default rate, in points a second, at which a backlog is stated.
+pub const BACKFILL_RATE: usize = 20_000;
+
+/// Open console connections at a time.
+pub const CONSOLE_CONNECTIONS_MAX: usize = 32;
+/// Longest console command in bytes.
+pub const CONSOLE_LINE_BYTES_MAX: usize = 16_384;
+/// A console that says nothing for so long is closed, in seconds.
+pub const CONSOLE_IDLE_SECS: u64 = 300;
+/// Open HTTP connections at a time.
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// A stop that was asked for is over after this long, in milliseconds, delivered or not.
+pub const DRAIN_MS: u64 = 5_000;
+/// A refused line is logged at most once in this many milliseconds for each reason.
+pub const LOG_REFUSED_MS: i64 = 1_000;
+/// So many bytes of a refused line are shown.
+pub const REFUSED_EXCERPT_BYTES: usize = 120;
+/// Largest configuration file in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = assert!(BUCKET_MS_MIN >= 2 * TICK_MS_MIN, "a tick is at most half a bucket");
+const _: () = assert!(TICK_MS * 2 <= BUCKET_MS, "the default tick is at most half the default bucket");
+const _: () = assert!(TICK_MS >= TICK_MS_MIN);
+const _: () = assert!(GRACE_MS < BUCKET_MS);
+const _: () =
+    assert!(NAME_BYTES_MAX + TAGS_BYTES_MAX + 128 < CARBON_LINE_BYTES_MAX, "any name we take fits a line");
+const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
+const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);

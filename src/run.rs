@@ -1,0 +1,541 @@
+//! All stages, put together: the only file that knows them all.
+//!
+//! ```text
+//!   threads: ingest (one a socket) · streams · flusher · one for each destination · web (HTTP, console)
+//!   stop:    close sockets → last hand-over → seal everything → destinations state what is left
+//! ```
+//!
+//! In comes a configuration; out goes a running [`Service`], or an error before anything has started.
+
+use crate::aggregate::{self, Registry, epoch::Epoch};
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::console::{self, Console};
+use crate::flush::{self, Command, Flusher};
+use crate::forward::{Destination, DestinationStatus, Signal, expand};
+use crate::health::Books;
+use crate::ingest::receive::Receiver;
+use crate::ingest::stream::StreamThread;
+use crate::ingest::udp::DatagramThread;
+use crate::ingest::{Bound, IngestError};
+use crate::limits;
+use crate::serve::{GraphiteStatus, Server};
+use crate::store::memory::{MemoryRules, MemoryStore};
+use crate::store::{Store, StoreUrl};
+use crate::sys::Waker;
+use arc_swap::ArcSwap;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Commands that may wait for the flusher.
+const COMMANDS: usize = 64;
+
+/// A service that could not be started.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// An ingest socket.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The console or HTTP.
+    #[error("{what} {address} (from `{key}`): {source}; stop the other program or choose another address")]
+    Listen {
+        /// What was to be bound.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The key that says so.
+        key: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A thread, a waker or the runtime.
+    #[error("the system gives us no thread or socket pair: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Where a service listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The first UDP address.
+    pub udp: Option<SocketAddr>,
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+    /// The console.
+    pub console: Option<SocketAddr>,
+    /// Everything lines come in by, in words.
+    pub ingest: Vec<String>,
+}
+
+/// What a stop came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Buckets that did not reach a destination, with its address.
+    pub undelivered: Vec<(String, u64)>,
+}
+
+/// A running service.
+pub struct Service {
+    addresses: Addresses,
+    /// Warnings that arose while starting.
+    pub warnings: Vec<String>,
+    books: Arc<Books>,
+    store: Arc<dyn Store>,
+    rules: Arc<ArcSwap<expand::Rules>>,
+    commands: SyncSender<Command>,
+    stop_ingest: Arc<AtomicBool>,
+    wakers: Vec<Arc<Waker>>,
+    ingest: Vec<JoinHandle<()>>,
+    /// Unix sockets' paths are removed when this goes.
+    bound: Bound,
+    flusher: JoinHandle<()>,
+    signal: Arc<Signal>,
+    destinations: Vec<(JoinHandle<()>, Arc<DestinationStatus>)>,
+    ready: Arc<AtomicBool>,
+    _web: tokio::runtime::Runtime,
+}
+
+/// Sockets that are bound and not yet served.
+struct Listeners {
+    ingest: Bound,
+    http: Option<TcpListener>,
+    console: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(config: &Config) -> Result<Self, RunError> {
+        Ok(Self {
+            ingest: Bound::bind(&config.ingest)?,
+            http: listen("HTTP", "http.listen", config.http.listen)?,
+            console: listen("the console", "console.listen", config.console.listen)?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let local = |listener: &Option<TcpListener>| listener.as_ref().and_then(|one| one.local_addr().ok());
+        Addresses {
+            udp: self.ingest.udp,
+            http: local(&self.http),
+            console: local(&self.console),
+            ingest: self.ingest.names.clone(),
+        }
+    }
+}
+
+fn listen(
+    what: &'static str,
+    key: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<TcpListener>, RunError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let fail = |source| RunError::Listen { what, address, key, source };
+    // std sets SO_REUSEADDR, so that a restart need not wait.
+    let listener = TcpListener::bind(address).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    Ok(Some(listener))
+}
+
+/// Starts everything; returns when lines are taken in.
+pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
+    let mut listeners = Listeners::bind(config)?;
+    let addresses = listeners.addresses();
+    let mut warnings = std::mem::take(&mut listeners.ingest.warnings);
+    warnings.extend(open_to_strangers(config));
+    let books = Arc::new(Books::default());
+    let store: Arc<dyn Store> = Arc::new(open_store(config));
+    let rules = Arc::new(ArcSwap::from_pointee(config.expand.clone()));
+    let signal = Arc::new(Signal::default());
+    let destinations = start_destinations(config, clock, &store, &rules, &signal)?;
+    let (commands, inbox) = sync_channel(COMMANDS);
+    let mut ingest = IngestThreads::new(config, clock);
+    let parts = FlusherParts {
+        store: Arc::clone(&store),
+        books: Arc::clone(&books),
+        signal: Arc::clone(&signal),
+        inbox,
+    };
+    let flusher = start_flusher(&mut ingest, &mut listeners.ingest, parts)?;
+    let ready = Arc::new(AtomicBool::new(true));
+    let statuses: Vec<_> = destinations.iter().map(|(_, status)| Arc::clone(status)).collect();
+    let web =
+        Web { config, clock, books: &books, store: &store, commands: &commands, statuses, ready: &ready };
+    let web = web.start(&mut listeners)?;
+    Ok(Service {
+        addresses,
+        warnings,
+        books,
+        store,
+        rules,
+        commands,
+        stop_ingest: ingest.stop,
+        wakers: ingest.wakers,
+        ingest: ingest.threads,
+        bound: listeners.ingest,
+        flusher,
+        signal,
+        destinations,
+        ready,
+        _web: web,
+    })
+}
+
+fn open_to_strangers(config: &Config) -> Option<String> {
+    let listen = config.http.listen.filter(|listen| !listen.ip().is_loopback())?;
+    config.http.tokens.is_empty().then(|| {
+        format!("HTTP on {listen} shows status and metrics to anybody who reaches it: set `http.tokens`, or listen on loopback")
+    })
+}
+
+fn open_store(config: &Config) -> MemoryStore {
+    match config.store.url {
+        StoreUrl::Memory => MemoryStore::new(
+            MemoryRules {
+                width: config.flush.bucket,
+                bounds: config.aggregate.bounds,
+                keep_ms: config.flush.amend_window_ms,
+                keep_idle_ms: config.graphite.resend_ms,
+                bytes_max: config.store.memory_bytes_max,
+                destinations: config.graphite.addresses.len(),
+            },
+            config.idle.clone(),
+        ),
+    }
+}
+
+type Destinations = Vec<(JoinHandle<()>, Arc<DestinationStatus>)>;
+
+fn start_destinations(
+    config: &Config,
+    clock: &Clock,
+    store: &Arc<dyn Store>,
+    rules: &Arc<ArcSwap<expand::Rules>>,
+    signal: &Arc<Signal>,
+) -> io::Result<Destinations> {
+    let options = Arc::new(config.graphite.clone());
+    let start = |index| {
+        let destination = Destination::new(
+            index,
+            Arc::clone(&options),
+            Arc::clone(rules),
+            Arc::clone(store),
+            clock.clone(),
+            Arc::clone(signal),
+        );
+        let status = destination.status();
+        Ok((spawn(format!("graphite-{index}"), move || destination.run())?, status))
+    };
+    (0..options.addresses.len()).map(start).collect()
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(work)
+}
+
+/// The ingest threads and what they share.
+struct IngestThreads<'a> {
+    config: &'a Config,
+    clock: &'a Clock,
+    options: Arc<aggregate::Options>,
+    registry: Arc<Registry>,
+    stop: Arc<AtomicBool>,
+    wakers: Vec<Arc<Waker>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<'a> IngestThreads<'a> {
+    fn new(config: &'a Config, clock: &'a Clock) -> Self {
+        Self {
+            config,
+            clock,
+            options: Arc::new(config.aggregate.clone()),
+            registry: Arc::new(Registry::new(config.aggregate.series_max)),
+            stop: Arc::default(),
+            wakers: Vec::new(),
+            threads: Vec::new(),
+        }
+    }
+
+    fn start(&mut self, bound: &mut Bound, epoch: &Arc<Epoch>) -> io::Result<Vec<aggregate::Collector>> {
+        let allow: Arc<[ipnet::IpNet]> = self.config.ingest.allow.as_slice().into();
+        let mut collectors = Vec::new();
+        for (number, socket) in std::mem::take(&mut bound.datagrams).into_iter().enumerate() {
+            let (receiver, waker) = self.receiver(epoch, &mut collectors)?;
+            let name = socket.name.clone();
+            let thread = DatagramThread {
+                socket,
+                receiver,
+                allow: Arc::clone(&allow),
+                waker,
+                stop: Arc::clone(&self.stop),
+                datagram_bytes_max: self.config.ingest.datagram_bytes_max,
+            };
+            let work = move || die_on_error(&name, thread.run().map_err(io::Error::from));
+            self.threads.push(spawn(format!("ingest-{number}"), work)?);
+        }
+        if !(bound.tcp.is_empty() && bound.unix_streams.is_empty()) {
+            let (receiver, waker) = self.receiver(epoch, &mut collectors)?;
+            let thread = StreamThread {
+                tcp: std::mem::take(&mut bound.tcp),
+                unix: std::mem::take(&mut bound.unix_streams),
+                receiver,
+                allow,
+                waker,
+                stop: Arc::clone(&self.stop),
+            };
+            self.threads.push(spawn("streams".to_owned(), move || die_on_error("streams", thread.run()))?);
+        }
+        Ok(collectors)
+    }
+
+    fn receiver(
+        &mut self,
+        epoch: &Arc<Epoch>,
+        collectors: &mut Vec<aggregate::Collector>,
+    ) -> io::Result<(Receiver, Arc<Waker>)> {
+        let waker = Arc::new(Waker::new()?);
+        self.wakers.push(Arc::clone(&waker));
+        let (options, registry) = (Arc::clone(&self.options), Arc::clone(&self.registry));
+        let (recorder, collector) =
+            aggregate::epoch::pair(options, registry, Arc::clone(epoch), Arc::clone(&waker));
+        collectors.push(collector);
+        Ok((Receiver::new(recorder, self.config.ingest.grammar, self.config.ingest.dump_lines), waker))
+    }
+}
+
+/// A thread that cannot go on ends the process: a collector that silently stopped listening is worse.
+fn die_on_error(name: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "{name} failed; stopping, since lines would go unheard");
+        std::process::exit(1);
+    }
+}
+
+/// Starts the flusher and the ingest threads, which need each other: the threads wake the flusher, and it
+/// takes what they hand over.
+fn start_flusher(
+    ingest: &mut IngestThreads<'_>,
+    bound: &mut Bound,
+    parts: FlusherParts,
+) -> io::Result<JoinHandle<()>> {
+    let (give, take) = sync_channel::<flush::Parts>(1);
+    let thread = spawn("flusher".to_owned(), move || {
+        // Nothing comes if starting failed: then there is nothing to flush.
+        if let Ok(flusher) = take.recv() {
+            Flusher::new(flusher).run(&parts.inbox);
+        }
+    })?;
+    let epoch = Epoch::new(ingest.clock.now(), thread.thread().clone());
+    let collectors = ingest.start(bound, &epoch)?;
+    let signal = parts.signal;
+    let flusher = flush::Parts {
+        options: ingest.config.flush,
+        clock: ingest.clock.clone(),
+        epoch,
+        collectors,
+        registry: Arc::clone(&ingest.registry),
+        store: parts.store,
+        books: parts.books,
+        own_prefix: ingest.config.expand.naming.own_prefix.clone(),
+        dialect: ingest.config.dialect,
+        on_sealed: Box::new(move || signal.news()),
+        producer: random_producer(),
+    };
+    // The thread is waiting for it.
+    give.send(flusher).map_err(|_| io::Error::other("the flusher ended before it began"))?;
+    Ok(thread)
+}
+
+/// What the flusher needs beside the ingest threads.
+struct FlusherParts {
+    store: Arc<dyn Store>,
+    books: Arc<Books>,
+    signal: Arc<Signal>,
+    inbox: std::sync::mpsc::Receiver<Command>,
+}
+
+/// 128 bits that no other process has: std seeds its hasher from the system's source of randomness.
+fn random_producer() -> u128 {
+    let half = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
+    half() << 64 | half()
+}
+
+/// What HTTP and the console are made of.
+struct Web<'a> {
+    config: &'a Config,
+    clock: &'a Clock,
+    books: &'a Arc<Books>,
+    store: &'a Arc<dyn Store>,
+    commands: &'a SyncSender<Command>,
+    statuses: Vec<Arc<DestinationStatus>>,
+    ready: &'a Arc<AtomicBool>,
+}
+
+impl Web<'_> {
+    fn start(self, listeners: &mut Listeners) -> io::Result<tokio::runtime::Runtime> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("web")
+            .enable_all()
+            .build()?;
+        let inside = runtime.enter();
+        if let Some(listener) = listeners.http.take() {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let server = Arc::new(self.server(listeners.ingest.names.clone()));
+            runtime.spawn(server.serve(listener, self.config.http.clone()));
+        }
+        if let Some(listener) = listeners.console.take() {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            runtime.spawn(Arc::new(self.console()).serve(listener));
+        }
+        drop(inside);
+        Ok(runtime)
+    }
+
+    fn server(&self, listening: Vec<String>) -> Server {
+        let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
+        Server {
+            clock: self.clock.clone(),
+            started_ms: self.clock.now(),
+            books: Arc::clone(self.books),
+            store: Arc::clone(self.store),
+            graphite: Arc::new(move || {
+                let now = clock.now();
+                statuses.iter().map(|status| graphite_status(status, now)).collect()
+            }),
+            listening,
+            ready: Arc::clone(self.ready),
+        }
+    }
+
+    fn console(&self) -> Console {
+        let commands = self.commands.clone();
+        let status = self.statuses.first().map(Arc::clone);
+        let started = self.clock.now().div_euclid(1_000);
+        Console {
+            clock: self.clock.clone(),
+            started,
+            books: Arc::clone(self.books),
+            store: Arc::clone(self.store),
+            tick_now: Arc::new(move || tick_now(&commands)),
+            sender: Arc::new(move || sender_figures(status.as_deref(), started)),
+            config_lines: self.config.console.config_lines.clone(),
+            healthy: AtomicBool::new(self.config.console.healthy),
+        }
+    }
+}
+
+fn tick_now(commands: &SyncSender<Command>) {
+    let (done, ticked) = sync_channel(1);
+    if commands.send(Command::Tick(done)).is_ok() {
+        // An error is the flusher's end: then the store is as full as it gets.
+        ticked.recv().ok();
+    }
+}
+
+fn sender_figures(status: Option<&DestinationStatus>, started: i64) -> Vec<console::Figure> {
+    let read = |figure: fn(&DestinationStatus) -> i64, or| status.map_or(or, figure);
+    vec![
+        ("last_flush", read(|status| status.last_flush.load(Ordering::Relaxed), started)),
+        ("last_exception", read(|status| status.last_exception.load(Ordering::Relaxed), 0)),
+        ("flush_time", read(|status| status.flush_ms.load(Ordering::Relaxed) as i64, 0)),
+        ("flush_length", read(|status| status.flush_bytes.load(Ordering::Relaxed) as i64, 0)),
+    ]
+}
+
+fn graphite_status(status: &DestinationStatus, now: i64) -> GraphiteStatus {
+    let waiting = status.outstanding.load(Ordering::Relaxed);
+    let oldest = status.oldest_ms.load(Ordering::Relaxed);
+    GraphiteStatus {
+        address: status.address.clone(),
+        failing: status.failing.load(Ordering::Relaxed),
+        buckets_waiting: waiting,
+        lag_seconds: if waiting == 0 { 0.0 } else { (now - oldest) as f64 / 1_000.0 },
+        points: status.points.load(Ordering::Relaxed),
+        buckets: status.buckets.load(Ordering::Relaxed),
+        failures: status.failures.load(Ordering::Relaxed),
+        unsendable: status.unsendable.load(Ordering::Relaxed),
+        last_flush: status.last_flush.load(Ordering::Relaxed),
+        last_exception: status.last_exception.load(Ordering::Relaxed),
+    }
+}
+
+impl Service {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Our own counters.
+    #[must_use]
+    pub fn books(&self) -> &Arc<Books> {
+        &self.books
+    }
+
+    /// Where buckets stand.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Whether all threads live that must; a panic in one of them ends the process anyway.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.flusher.is_finished() && self.ingest.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Takes over what can be changed while running: idle rules, and what points are called.
+    pub fn reload(&self, config: &Config) {
+        self.store.set_idle_rules(config.idle.clone());
+        self.rules.store(Arc::new(config.expand.clone()));
+        let prefix = config.expand.naming.own_prefix.clone();
+        // The flusher is gone only when we are stopping.
+        self.commands.send(Command::OwnPrefix(prefix)).ok();
+    }
+
+    /// Stops: no more input, the last tick, everything sealed, and destinations have until [`limits::DRAIN_MS`]
+    /// to take what is left.
+    #[must_use]
+    pub fn stop(self) -> Outcome {
+        let deadline = clock::monotonic_now() + Duration::from_millis(limits::DRAIN_MS);
+        self.ready.store(false, Ordering::Relaxed);
+        self.stop_ingest.store(true, Ordering::Relaxed);
+        for waker in &self.wakers {
+            waker.wake();
+        }
+        for thread in self.ingest {
+            join(thread);
+        }
+        drop(self.bound);
+        let (done, drained) = sync_channel(1);
+        if self.commands.send(Command::Drain(done)).is_ok() {
+            drained.recv().ok();
+        }
+        join(self.flusher);
+        self.signal.stop(deadline);
+        let mut undelivered = Vec::new();
+        for (index, (thread, status)) in self.destinations.into_iter().enumerate() {
+            join(thread);
+            let left = self.store.outstanding(index).map_or(0, |list| list.len() as u64);
+            if left > 0 {
+                undelivered.push((status.address.clone(), left));
+            }
+        }
+        Outcome { undelivered }
+    }
+}
+
+/// A thread that panicked has said so, and with `panic = "abort"` we are not here any more.
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread panicked");
+    }
+}

@@ -1,0 +1,113 @@
+//! HTTP: health, status and our own counters for Prometheus. Only this folder names axum.
+//!
+//! Loopback is not trust: a request that names another host, comes from another origin or was forwarded is a
+//! stranger's, and strangers show a token where tokens are configured. Nothing here changes state.
+
+mod access;
+mod prometheus;
+mod status;
+
+pub use status::GraphiteStatus;
+
+use crate::clock::Clock;
+use crate::health::Books;
+use crate::limits;
+use crate::store::Store;
+use access::Access;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+
+/// A flusher that has not ticked for so long is stuck, in milliseconds.
+const STUCK_MS: i64 = 10_000;
+
+/// Where HTTP is served, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `http.listen`; `None` is off.
+    pub listen: Option<SocketAddr>,
+    /// `http.tokens`: what strangers must show.
+    pub tokens: Vec<String>,
+}
+
+/// What HTTP is answered from.
+pub struct Server {
+    /// The time.
+    pub clock: Clock,
+    /// When the program started, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// Our own counters.
+    pub books: Arc<Books>,
+    /// For its promise.
+    pub store: Arc<dyn Store>,
+    /// The state of each destination.
+    pub graphite: Arc<dyn Fn() -> Vec<GraphiteStatus> + Send + Sync>,
+    /// What is listened on, in words.
+    pub listening: Vec<String>,
+    /// Cleared when a stop begins.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Serves connections for ever.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
+        let access = Arc::new(Access::new(&options));
+        let open = Router::new().route("/health/live", get(live)).route("/health/ready", get(ready));
+        let closed = Router::new()
+            .route("/", get(index))
+            .route("/api/v1/status", get(status_json))
+            .route("/metrics", get(metrics_text))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::tokens));
+        let router = open
+            .merge(closed)
+            .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; / lists what there is\n") })
+            .layer(axum::middleware::from_fn_with_state(access, access::hosts))
+            .with_state(self);
+        let service = router.into_make_service_with_connect_info::<access::Peer>();
+        let listener = access::Limited::new(listener, limits::HTTP_CONNECTIONS_MAX);
+        if let Err(error) = axum::serve(listener, service).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    }
+}
+
+async fn index() -> &'static str {
+    "tallyd\n\n\
+     GET /api/v1/status   the books: received, counted, refused, forwarded (JSON)\n\
+     GET /metrics         the same for Prometheus\n\
+     GET /health/live     200 while the program works\n\
+     GET /health/ready    200 while it takes lines in\n"
+}
+
+async fn live(State(server): State<Arc<Server>>) -> Response {
+    let last = server.books.last_tick_ms.load(Ordering::Relaxed).max(server.started_ms);
+    if server.clock.now() - last < STUCK_MS {
+        "live\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stuck: no tick for ten seconds\n").into_response()
+    }
+}
+
+async fn ready(State(server): State<Arc<Server>>) -> Response {
+    if server.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n").into_response()
+    }
+}
+
+async fn status_json(State(server): State<Arc<Server>>) -> Response {
+    let body = serde_json::to_string_pretty(&status::status(&server)).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+async fn metrics_text(State(server): State<Arc<Server>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus::render(&server))
+        .into_response()
+}

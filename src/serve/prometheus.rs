@@ -1,0 +1,95 @@
+//! The books for Prometheus: `GET /metrics`.
+//!
+//! The books are the truth; this file only gives them their conventional names and units. A recorder is made
+//! for each request, so that nothing is counted in two places.
+
+use super::Server;
+use crate::health::{Refusal, read};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+/// The text of all our own counters.
+pub(super) fn render(server: &Server) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        ingest(server);
+        pipeline(server);
+        graphite(server);
+    });
+    handle.render()
+}
+
+fn total(name: &'static str, help: &'static str, value: u64) {
+    describe_counter!(name, help);
+    counter!(name).absolute(value);
+}
+
+fn level(name: &'static str, unit: Unit, help: &'static str, value: f64) {
+    describe_gauge!(name, unit, help);
+    gauge!(name).set(value);
+}
+
+fn ingest(server: &Server) {
+    let books = &server.books;
+    total("tallyd_packets_total", "Datagrams, and stream reads that completed a line.", read(&books.packets));
+    total("tallyd_received_bytes_total", "Bytes of those.", read(&books.bytes));
+    total("tallyd_lines_total", "Lines that were not empty, refused ones included.", read(&books.lines));
+    total("tallyd_samples_total", "Values counted.", read(&books.samples));
+    total("tallyd_events_total", "DogStatsD events seen.", read(&books.events));
+    total("tallyd_service_checks_total", "DogStatsD service checks seen.", read(&books.service_checks));
+    total("tallyd_fields_ignored_total", "Unknown fields passed over.", read(&books.fields_ignored));
+    total(
+        "tallyd_kernel_drops_total",
+        "Datagrams the kernel dropped: its buffer was full.",
+        read(&books.kernel_drops),
+    );
+    describe_counter!("tallyd_refused_total", "Values, lines or datagrams refused, by reason.");
+    for reason in Refusal::ALL {
+        counter!("tallyd_refused_total", "reason" => reason.label()).absolute(books.refused(reason));
+    }
+}
+
+fn pipeline(server: &Server) {
+    let books = &server.books;
+    let uptime = (server.clock.now() - server.started_ms) as f64 / 1_000.0;
+    level("tallyd_uptime_seconds", Unit::Seconds, "Time since the start.", uptime);
+    level("tallyd_series", Unit::Count, "Series known.", read(&books.series) as f64);
+    let tick = read(&books.tick_micros) as f64 / 1e6;
+    level("tallyd_tick_seconds", Unit::Seconds, "Work of the last tick.", tick);
+    total("tallyd_ticks_total", "Ticks completed.", read(&books.ticks));
+    total("tallyd_hand_overs_late_total", "Hand-overs that came a tick late.", read(&books.hand_overs_late));
+    total("tallyd_clock_steps_total", "Steps of the system's clock.", server.clock.steps());
+    total("tallyd_batches_applied_total", "Batches applied.", read(&books.batches_applied));
+    total("tallyd_batches_late_total", "Batches that could not be applied.", read(&books.batches_late));
+    total("tallyd_buckets_sealed_total", "Buckets sealed.", read(&books.buckets_sealed));
+    total(
+        "tallyd_buckets_amended_total",
+        "Sealed buckets amended by late samples.",
+        read(&books.buckets_amended),
+    );
+    total("tallyd_buckets_shed_total", "Buckets let go unforwarded: memory_max.", read(&books.buckets_shed));
+}
+
+fn graphite(server: &Server) {
+    describe_gauge!("tallyd_graphite_up", "Whether the last delivery was confirmed.");
+    describe_gauge!("tallyd_graphite_buckets_waiting", Unit::Count, "Buckets that wait for a destination.");
+    describe_gauge!("tallyd_graphite_lag_seconds", Unit::Seconds, "Age of the oldest bucket that waits.");
+    describe_counter!("tallyd_graphite_points_total", "Points confirmed.");
+    describe_counter!("tallyd_graphite_failures_total", "Deliveries that failed.");
+    describe_counter!("tallyd_graphite_unsendable_total", "Points left out: carbon would choke on them.");
+    for status in (server.graphite)() {
+        let address = status.address;
+        gauge!("tallyd_graphite_up", "address" => address.clone()).set(if status.failing {
+            0.0
+        } else {
+            1.0
+        });
+        gauge!("tallyd_graphite_buckets_waiting", "address" => address.clone())
+            .set(status.buckets_waiting as f64);
+        gauge!("tallyd_graphite_lag_seconds", "address" => address.clone()).set(status.lag_seconds);
+        counter!("tallyd_graphite_points_total", "address" => address.clone()).absolute(status.points);
+        counter!("tallyd_graphite_failures_total", "address" => address.clone()).absolute(status.failures);
+        counter!("tallyd_graphite_unsendable_total", "address" => address).absolute(status.unsendable);
+    }
+}

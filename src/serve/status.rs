@@ -1,0 +1,136 @@
+//! The books as JSON: `GET /api/v1/status`.
+
+use super::Server;
+use crate::health::{Refusal, read};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// The state of one destination.
+#[derive(Clone, Debug, Serialize)]
+pub struct GraphiteStatus {
+    /// `host:port`.
+    pub address: String,
+    /// The last delivery failed.
+    pub failing: bool,
+    /// Buckets that wait.
+    pub buckets_waiting: u64,
+    /// Age of the oldest of them, in seconds; 0 if there are none.
+    pub lag_seconds: f64,
+    /// Points confirmed.
+    pub points: u64,
+    /// Buckets confirmed, restated ones included.
+    pub buckets: u64,
+    /// Deliveries that failed.
+    pub failures: u64,
+    /// Points left out because carbon would choke on them.
+    pub unsendable: u64,
+    /// When it last confirmed, in seconds since 1970.
+    pub last_flush: i64,
+    /// When it last failed, in seconds since 1970; 0 is never.
+    pub last_exception: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    now_ms: i64,
+    uptime_seconds: f64,
+    listening: Vec<String>,
+    received: Received,
+    /// Values counted.
+    counted: u64,
+    /// Values, lines or datagrams refused, by reason; reasons that never occurred are left out.
+    refused: BTreeMap<&'static str, u64>,
+    refused_total: u64,
+    last_refused: BTreeMap<&'static str, LastRefused>,
+    /// Datagrams that the kernel dropped before we could read them.
+    kernel_drops: u64,
+    series: u64,
+    ticks: Ticks,
+    store: StoreStatus,
+    graphite: Vec<GraphiteStatus>,
+}
+
+#[derive(Serialize)]
+struct Received {
+    packets: u64,
+    bytes: u64,
+    lines: u64,
+    events: u64,
+    service_checks: u64,
+    fields_ignored: u64,
+}
+
+#[derive(Serialize)]
+struct LastRefused {
+    at_ms: i64,
+    sender: String,
+    line: String,
+}
+
+#[derive(Serialize)]
+struct Ticks {
+    count: u64,
+    last_ms: f64,
+    hand_overs_late: u64,
+    clock_steps: u64,
+}
+
+#[derive(Serialize)]
+struct StoreStatus {
+    promise: String,
+    batches_applied: u64,
+    batches_late: u64,
+    buckets_sealed: u64,
+    buckets_amended: u64,
+    buckets_shed: u64,
+}
+
+pub(super) fn status(server: &Server) -> Status {
+    let books = &server.books;
+    let now = server.clock.now();
+    let refused: BTreeMap<_, _> = Refusal::ALL
+        .iter()
+        .map(|&reason| (reason.label(), books.refused(reason)))
+        .filter(|(_, n)| *n > 0)
+        .collect();
+    let last_refused = books.shown().into_iter().map(|(reason, shown)| {
+        (reason.label(), LastRefused { at_ms: shown.at_ms, sender: shown.sender, line: shown.line })
+    });
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        now_ms: now,
+        uptime_seconds: (now - server.started_ms) as f64 / 1_000.0,
+        listening: server.listening.clone(),
+        received: Received {
+            packets: read(&books.packets),
+            bytes: read(&books.bytes),
+            lines: read(&books.lines),
+            events: read(&books.events),
+            service_checks: read(&books.service_checks),
+            fields_ignored: read(&books.fields_ignored),
+        },
+        counted: read(&books.samples),
+        refused_total: refused.values().sum(),
+        refused,
+        last_refused: last_refused.collect(),
+        kernel_drops: read(&books.kernel_drops),
+        series: books.series.load(Ordering::Relaxed),
+        ticks: Ticks {
+            count: read(&books.ticks),
+            last_ms: read(&books.tick_micros) as f64 / 1_000.0,
+            hand_overs_late: read(&books.hand_overs_late),
+            clock_steps: server.clock.steps(),
+        },
+        store: StoreStatus {
+            promise: server.store.promise(),
+            batches_applied: read(&books.batches_applied),
+            batches_late: read(&books.batches_late),
+            buckets_sealed: read(&books.buckets_sealed),
+            buckets_amended: read(&books.buckets_amended),
+            buckets_shed: read(&books.buckets_shed),
+        },
+        graphite: (server.graphite)(),
+    }
+}

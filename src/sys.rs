@@ -1,0 +1,121 @@
+//! The few system calls without a safe wrapper, and thin ones around those that have one.
+//!
+//! Everything unsafe of the program is here or in ingest/receive.rs. Linux first: elsewhere kernel drops and
+//! send queues are unknown (`None`), and what depends on them says so.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+/// Wakes a thread that waits in `poll`, or a task: a pair of sockets.
+#[derive(Debug)]
+pub struct Waker {
+    wake: UnixStream,
+    wait: UnixStream,
+}
+
+impl Waker {
+    /// A waker that nobody waits for yet.
+    pub fn new() -> io::Result<Self> {
+        let (wake, wait) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        wait.set_nonblocking(true)?;
+        Ok(Self { wake, wait })
+    }
+
+    /// Wakes the waiting thread, now or when it next waits.
+    pub fn wake(&self) {
+        // Fails only when so many wake-ups are pending that the buffer is full: the thread will wake.
+        (&self.wake).write(&[1]).ok();
+    }
+
+    /// Takes note of all wake-ups so far.
+    pub fn clear(&self) {
+        let mut bytes = [0; 64];
+        while matches!((&self.wait).read(&mut bytes), Ok(read) if read == bytes.len()) {}
+    }
+
+    /// The end that becomes readable, for a task to wait on.
+    pub fn waiting_end(&self) -> io::Result<UnixStream> {
+        self.wait.try_clone()
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wait.as_fd()
+    }
+}
+
+/// What the kernel says of a socket's receive buffer (`SO_MEMINFO`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveQueue {
+    /// Bytes waiting, with the kernel's own overhead.
+    pub queued_bytes: u32,
+    /// Bytes it may hold.
+    pub buffer_bytes: u32,
+    /// Datagrams dropped since the socket was opened, modulo 2³².
+    pub drops: u32,
+}
+
+/// Reads a socket's receive queue: immediate, where `SO_RXQ_OVFL` would miss the end of a burst.
+#[cfg(target_os = "linux")]
+pub fn receive_queue(socket: &impl AsRawFd) -> Option<ReceiveQueue> {
+    // include/uapi/linux/sock_diag.h: nine words, of which 0 is rmem_alloc, 1 rcvbuf and 8 drops.
+    let mut words = [0_u32; 9];
+    let mut bytes = size_of_val(&words) as libc::socklen_t;
+    #[expect(unsafe_code, reason = "no safe crate wraps SO_MEMINFO")]
+    // SAFETY: the pointer and the length describe `words`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    let [queued_bytes, buffer_bytes, .., drops] = words;
+    (result == 0 && bytes as usize == size_of_val(&words)).then_some(ReceiveQueue {
+        queued_bytes,
+        buffer_bytes,
+        drops,
+    })
+}
+
+/// Reads a socket's receive queue: unknown on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn receive_queue(_socket: &impl AsRawFd) -> Option<ReceiveQueue> {
+    None
+}
+
+/// Bytes that were written to a TCP socket and that the peer's kernel has not acknowledged (`SIOCOUTQ`).
+#[cfg(target_os = "linux")]
+pub fn unacknowledged_bytes(socket: &impl AsRawFd) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    #[expect(unsafe_code, reason = "no safe crate wraps SIOCOUTQ")]
+    // SAFETY: the pointer is to an int that outlives the call, which is what this request writes.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    (result == 0).then(|| usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Bytes not yet acknowledged: unknown on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn unacknowledged_bytes(_socket: &impl AsRawFd) -> Option<usize> {
+    None
+}
+
+/// Asks for a receive buffer beyond `net.core.rmem_max`, which needs CAP_NET_ADMIN, or up to it. Returns
+/// what the kernel gave, in the bytes that were asked for (it keeps twice that for its own overhead).
+pub fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<usize> {
+    use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+    #[cfg(target_os = "linux")]
+    let forced = setsockopt(socket, sockopt::RcvBufForce, &bytes).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    let forced = false;
+    if !forced {
+        setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+    }
+    let given = getsockopt(socket, sockopt::RcvBuf)?;
+    Ok(if cfg!(target_os = "linux") { given / 2 } else { given })
+}

@@ -1,0 +1,309 @@
+//! The grammar of lines: bytes to samples, without copying or allocating.
+//!
+//! ```text
+//!   checkout.time:320:290|ms|@0.1|#page:cart,lang:de|T1700000000
+//!   └─── name ──┘ └values┘ ty  rate └───── tags ────┘ timestamp
+//! ```
+//!
+//! Ours is statsd's and DogStatsD's grammar in one: packed values (v1.1), fields in any order behind the
+//! type, `|T` (v1.3), events and service checks, Graphite's `name;tag=value`, and statsd's chains
+//! (`a:1|c:2|ms`). Unknown later fields are passed over and counted. The original's own rules stand in
+//! [`super::original`]. A bad value is refused with its reason and costs its neighbours nothing.
+
+use super::Dialect;
+use super::event::{self, Other, split_once};
+use super::number::number;
+use super::original;
+use crate::health::Refusal;
+use crate::metric::{Kind, Number};
+use memchr::{memchr, memchr2};
+
+/// What a type letter nobody knows means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownType {
+    /// The value is refused; `h` and `d` are timers.
+    Refuse,
+    /// The value is a counter, as for statsd, which then holds for `h` and `d` too in statsd's dialect.
+    Counter,
+}
+
+/// Whose lines are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grammar {
+    /// Whose rules.
+    pub dialect: Dialect,
+    /// `names.unknown_type`.
+    pub unknown_type: UnknownType,
+}
+
+/// One observation, borrowed from its line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample<'a> {
+    /// The name as it was sent.
+    pub name: &'a [u8],
+    /// The tag list as it was sent, without `|#`; empty if there is none.
+    pub tags: &'a [u8],
+    /// What was observed.
+    pub value: Value<'a>,
+    /// How many events it stands for: 1/rate.
+    pub weight: f64,
+    /// Its own timestamp in seconds, if it has one.
+    pub timestamp: Option<i64>,
+}
+
+/// What was observed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Add to a counter.
+    Count(Number),
+    /// A measured value.
+    Time(f64),
+    /// Set a gauge.
+    Set(f64),
+    /// Add to a gauge.
+    Add(f64),
+    /// A member of a set.
+    Member(&'a [u8]),
+}
+
+impl Value<'_> {
+    /// The kind of series it belongs to.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Count(_) => Kind::Counter,
+            Self::Time(_) => Kind::Timer,
+            Self::Set(_) | Self::Add(_) => Kind::Gauge,
+            Self::Member(_) => Kind::Set,
+        }
+    }
+}
+
+/// Who is told what a line holds.
+pub trait Visitor {
+    /// A good value.
+    fn sample(&mut self, sample: &Sample<'_>);
+    /// A value that is refused, and why.
+    fn refused(&mut self, reason: Refusal);
+    /// A field behind the type that is not known.
+    fn field_ignored(&mut self) {}
+    /// A DogStatsD event.
+    fn event(&mut self) {}
+    /// A DogStatsD service check.
+    fn service_check(&mut self) {}
+}
+
+/// Reads all lines of a datagram or of a stream's read, and says how many were not empty.
+pub fn lines<V: Visitor>(grammar: Grammar, packet: &[u8], visitor: &mut V) -> u64 {
+    let mut count = 0;
+    let mut rest = packet;
+    while !rest.is_empty() {
+        let (line, after) = split_once(rest, b'\n').unwrap_or((rest, b""));
+        count += u64::from(self::line(grammar, line, visitor));
+        rest = after;
+    }
+    count
+}
+
+/// Reads one line, without its newline; `false` if it was empty.
+pub fn line<V: Visitor>(grammar: Grammar, line: &[u8], visitor: &mut V) -> bool {
+    match grammar.dialect {
+        _ if line.is_empty() => return false,
+        Dialect::Statsd => original::line(grammar.unknown_type, line, visitor),
+        Dialect::Native => {
+            let line = line.trim_ascii_end();
+            if line.is_empty() {
+                return false;
+            }
+            native(grammar.unknown_type, line, visitor);
+        }
+    }
+    true
+}
+
+fn native<V: Visitor>(unknown: UnknownType, line: &[u8], visitor: &mut V) {
+    if line.first() == Some(&b'_')
+        && let Some(other) = event::other(line)
+    {
+        return match other {
+            Ok(Other::Event) => visitor.event(),
+            Ok(Other::ServiceCheck) => visitor.service_check(),
+            Err(()) => visitor.refused(Refusal::BadEvent),
+        };
+    }
+    let Some((name, rest)) = split_once(line, b':') else {
+        return visitor.refused(Refusal::NoType);
+    };
+    if name.is_empty() {
+        return visitor.refused(Refusal::EmptyName);
+    }
+    // One value, one type and nothing behind it: most lines there are.
+    if let Some((value, ty)) = split_once(rest, b'|')
+        && memchr2(b'|', b':', ty).is_none()
+    {
+        return Group { name, tags: b"", values: value, ty, fields: Fields::NONE }.visit(unknown, visitor);
+    }
+    chain(unknown, name, rest, visitor);
+}
+
+/// Groups of values, one after another: `1:2|c|@0.1` is one, `1|c:2|ms` are two. Tags hold for all.
+fn chain<V: Visitor>(unknown: UnknownType, name: &[u8], mut rest: &[u8], visitor: &mut V) {
+    let tags = tags(rest);
+    loop {
+        let Some((values, after)) = split_once(rest, b'|') else {
+            return visitor.refused(Refusal::NoType);
+        };
+        let end = memchr2(b'|', b':', after).unwrap_or(after.len());
+        let (ty, tail) = after.split_at(end);
+        let (fields, next) = match tail.split_first() {
+            Some((b':', next)) => (Fields::NONE, Some(next)),
+            Some((_, tail)) => Fields::read(tail, visitor),
+            None => (Fields::NONE, None),
+        };
+        Group { name, tags, values, ty, fields }.visit(unknown, visitor);
+        match next {
+            Some(next) => rest = next,
+            None => return,
+        }
+    }
+}
+
+/// The tag list: from the first `|#` to the next `|`.
+fn tags(mut rest: &[u8]) -> &[u8] {
+    while let Some((_, after)) = split_once(rest, b'|') {
+        if let Some(tags) = after.strip_prefix(b"#") {
+            return split_once(tags, b'|').map_or(tags, |(tags, _)| tags);
+        }
+        rest = after;
+    }
+    b""
+}
+
+/// What stands behind a type.
+#[derive(Clone, Copy)]
+struct Fields {
+    weight: Result<f64, Refusal>,
+    timestamp: Result<Option<i64>, Refusal>,
+}
+
+impl Fields {
+    const NONE: Self = Self { weight: Ok(1.0), timestamp: Ok(None) };
+
+    /// Reads fields up to the end, or up to a colon behind a rate, where the next group begins.
+    fn read<'a, V: Visitor>(mut tail: &'a [u8], visitor: &mut V) -> (Self, Option<&'a [u8]>) {
+        let mut fields = Self::NONE;
+        loop {
+            let (field, after) = match split_once(tail, b'|') {
+                Some((field, after)) => (field, Some(after)),
+                None => (tail, None),
+            };
+            match field {
+                [b'@', rate @ ..] => {
+                    if let Some(colon) = memchr(b':', rate) {
+                        let (rate, _) = rate.split_at(colon);
+                        fields.weight = weight(rate);
+                        return (fields, tail.get(colon + 2..));
+                    }
+                    fields.weight = weight(rate);
+                }
+                [b'T', seconds @ ..] => fields.timestamp = timestamp(seconds).map(Some),
+                [b'#', ..] | [b'c' | b'e', b':', ..] | [b'c', b'a', b'r', b'd', b':', ..] => {}
+                _ => visitor.field_ignored(),
+            }
+            match after {
+                Some(after) => tail = after,
+                None => return (fields, None),
+            }
+        }
+    }
+}
+
+fn weight(rate: &[u8]) -> Result<f64, Refusal> {
+    let weight = 1.0 / number(rate).map_err(|_| Refusal::BadRate)?.to_f64();
+    if weight.is_finite() && weight > 0.0 { Ok(weight) } else { Err(Refusal::BadRate) }
+}
+
+/// Seconds since 1970, digits only.
+pub(super) fn timestamp(seconds: &[u8]) -> Result<i64, Refusal> {
+    if seconds.is_empty() || seconds.len() > 12 {
+        return Err(Refusal::BadTimestamp);
+    }
+    seconds.iter().try_fold(0_i64, |value, byte| match byte {
+        b'0'..=b'9' => Ok(value * 10 + i64::from(byte - b'0')),
+        _ => Err(Refusal::BadTimestamp),
+    })
+}
+
+/// Values of one type.
+struct Group<'a> {
+    name: &'a [u8],
+    tags: &'a [u8],
+    values: &'a [u8],
+    ty: &'a [u8],
+    fields: Fields,
+}
+
+impl Group<'_> {
+    #[inline]
+    fn visit<V: Visitor>(&self, unknown: UnknownType, visitor: &mut V) {
+        let read: fn(&[u8]) -> Result<Value<'_>, Refusal> = match self.ty {
+            b"c" => count,
+            b"ms" => |text| time(text).and_then(not_negative),
+            b"g" => gauge,
+            b"h" | b"d" => time,
+            // A member may hold a colon, a web address for one, so sets cannot be packed.
+            b"s" => return self.value(member(self.values), visitor),
+            b"" => |_| Err(Refusal::NoType),
+            _ if unknown == UnknownType::Counter => count,
+            _ => |_| Err(Refusal::UnknownType),
+        };
+        if memchr(b':', self.values).is_none() {
+            return self.value(read(self.values), visitor);
+        }
+        for value in self.values.split(|&byte| byte == b':') {
+            self.value(read(value), visitor);
+        }
+    }
+
+    #[inline]
+    fn value<V: Visitor>(&self, value: Result<Value<'_>, Refusal>, visitor: &mut V) {
+        match (value, self.fields.weight, self.fields.timestamp) {
+            (Ok(value), Ok(weight), Ok(timestamp)) => {
+                visitor.sample(&Sample { name: self.name, tags: self.tags, value, weight, timestamp });
+            }
+            (Err(reason), _, _) | (_, Err(reason), _) | (_, _, Err(reason)) => visitor.refused(reason),
+        }
+    }
+}
+
+#[inline]
+fn count(text: &[u8]) -> Result<Value<'_>, Refusal> {
+    number(text).map(Value::Count)
+}
+
+fn time(text: &[u8]) -> Result<Value<'_>, Refusal> {
+    number(text).map(|number| Value::Time(number.to_f64()))
+}
+
+fn not_negative(value: Value<'_>) -> Result<Value<'_>, Refusal> {
+    match value {
+        Value::Time(time) if time < 0.0 => Err(Refusal::NegativeTimer),
+        value => Ok(value),
+    }
+}
+
+fn gauge(text: &[u8]) -> Result<Value<'_>, Refusal> {
+    number(text).map(|number| gauge_change(text, number))
+}
+
+fn member(text: &[u8]) -> Result<Value<'_>, Refusal> {
+    if text.is_empty() { Err(Refusal::BadValue) } else { Ok(Value::Member(text)) }
+}
+
+/// A sign makes an addition of it.
+pub(super) fn gauge_change(text: &[u8], number: Number) -> Value<'static> {
+    match text.first() {
+        Some(b'+' | b'-') => Value::Add(number.to_f64()),
+        _ => Value::Set(number.to_f64()),
+    }
+}
