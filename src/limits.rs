@@ -82,6 +82,8 @@ pub const CARBON_WRITE_MS: u64 = 10_000;
 /// After the half-close Graphite may take this long to read what is left and close, in milliseconds
 /// (measured: 0.2 s after 20,000 lines).
 pub const CARBON_CONFIRM_MS: u64 = 15_000;
+/// Deliveries to one destination that may wait for their confirmation at a time.
+pub const CARBON_IN_FLIGHT_MAX: usize = 16;
 /// First pause after a failed delivery, in milliseconds; it doubles up to [`CARBON_RETRY_MS_MAX`].
 pub const CARBON_RETRY_MS: u64 = 500;
 /// Longest pause between two attempts at Graphite, in milliseconds.

@@ -136,9 +136,7 @@ impl Cell {
             (Self::Timer(digest), Value::Time(value)) => record_time(digest, value, sample.weight, options),
             (Self::Gauge(change, _), Value::Set(value)) => change.set(value),
             (Self::Gauge(change, _), Value::Add(delta)) => change.add(delta),
-            (Self::Set(set), Value::Member(member)) => {
-                set.insert(hash_member(&options.set_salt, member), options.bounds.set_exact_max);
-            }
+            (Self::Set(set), Value::Member(member)) => record_member(set, member, options),
             (cell, value) => panic!("a {:?} was looked up for a {:?}", cell, value.kind()),
         }
     }
@@ -147,6 +145,15 @@ impl Cell {
 fn record_time(digest: &mut Digest, value: f64, weight: f64, options: &Options) {
     let inside = if options.dialect == Dialect::Statsd { 1.0 } else { weight };
     digest.record(value, weight, inside, options.bounds.timer_exact_max);
+}
+
+/// The original reads lines as text, so that bytes which are not UTF-8 are all the same to it.
+fn record_member(set: &mut Unique, member: &[u8], options: &Options) {
+    let hash = match options.dialect {
+        Dialect::Statsd => hash_member(&options.set_salt, String::from_utf8_lossy(member).as_bytes()),
+        Dialect::Native => hash_member(&options.set_salt, member),
+    };
+    set.insert(hash, options.bounds.set_exact_max);
 }
 
 /// The values of one kind, by slot.
@@ -310,8 +317,7 @@ impl Table {
                 *at = clock::monotonic_nanos();
             }
             Value::Member(member) => {
-                let hash = hash_member(&self.options.set_salt, member);
-                generation.sets.touch(slot).insert(hash, self.options.bounds.set_exact_max);
+                record_member(generation.sets.touch(slot), member, &self.options);
             }
         }
         Ok(())

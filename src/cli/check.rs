@@ -5,12 +5,16 @@
 //! whether a port is free or Graphite answers is for `doctor` to find out.
 
 use crate::config::{Config, Loaded, show_duration, show_size};
-use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
-use crate::store::{Idle, StoreUrl};
+use crate::forward::expand::expand;
+use crate::forward::{Connection, Protocol, Rules, Stamp};
+use crate::limits;
+use crate::metric::{Kind, Series, Tally, Width};
+use crate::store::{Entry, Idle, Sealed, StoreUrl};
 use crate::wire::Dialect;
 use crate::wire::statsd::UnknownType;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// What will happen, a line for each subject.
 #[must_use]
@@ -23,7 +27,9 @@ pub fn describe(loaded: &Loaded) -> String {
         format!("Promises: {}", promises(config)),
         format!("Sends:    {}", sends(config)),
     ];
-    lines.extend(names(&config.expand.naming, &config.expand.timers, config.expand.counts));
+    if !config.graphite.addresses.is_empty() {
+        lines.extend(names(&config.expand));
+    }
     lines.push(format!("Idle:     {}", idle(config)));
     lines.push(format!("Console:  {}", where_or_off(config.console.listen)));
     lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tokens(config)));
@@ -111,49 +117,43 @@ fn sends(config: &Config) -> String {
     )
 }
 
-/// One example for each kind.
-fn names(naming: &Naming, timers: &TimerRules, counts: bool) -> Vec<String> {
-    let path = |kind: &str, key: &str, last: &str| {
-        let (prefix, kind) = match naming.scheme {
-            Scheme::Statsd => (naming.prefix.as_str(), kind),
-            Scheme::Legacy => ("stats", kind),
-            Scheme::Plain => (naming.prefix.as_str(), ""),
+/// One example for each kind, made by the code that names the real ones.
+fn names(rules: &Rules) -> Vec<String> {
+    let examples = [
+        (Kind::Counter, "shop.orders"),
+        (Kind::Timer, "shop.checkout"),
+        (Kind::Gauge, "shop.stock"),
+        (Kind::Set, "shop.visitors"),
+    ];
+    let line = |(kind, name): (Kind, &str)| {
+        let paths = paths(rules, kind, name);
+        let shown = match paths.as_slice() {
+            [] => "nothing".to_owned(),
+            [one] => one.clone(),
+            [one, other] => format!("{one} and {other}"),
+            // Of a timer's many figures a percentile says most.
+            [first, rest @ ..] => {
+                let telling = paths.iter().find(|path| path.contains("upper_") || path.contains("lower_"));
+                format!("{} and {} more", telling.unwrap_or(first), rest.len())
+            }
         };
-        joined(&[prefix, kind, key, last, naming.suffix.as_deref().unwrap_or_default()])
+        format!("          the {} {name} as {shown}", kind.word())
     };
-    let legacy = naming.scheme == Scheme::Legacy;
-    let kind = |ours: &str, fixed: &'static str| if legacy { fixed.to_owned() } else { ours.to_owned() };
-    let suffix = naming.suffix.as_deref().unwrap_or_default();
-    let mut counter = if legacy {
-        vec![joined(&["stats", "shop.orders", suffix])]
-    } else {
-        vec![path(&naming.prefix_counter, "shop.orders", "rate")]
-    };
-    match (counts, legacy) {
-        (true, true) => counter.push(joined(&["stats_counts", "shop.orders", suffix])),
-        (true, false) => counter.push(path(&naming.prefix_counter, "shop.orders", "count")),
-        (false, _) => {}
-    }
-    let figure = timers.percentiles.first().map_or_else(
-        || "mean".to_owned(),
-        |(percentile, text)| {
-            let bound = if *percentile > 0.0 { "upper" } else { "lower" };
-            format!("{bound}_{}", text.replace('.', "_").replace('-', "top"))
-        },
-    );
-    [
-        ("counter", "shop.orders", counter.join(" and ")),
-        ("timer", "shop.checkout", path(&kind(&naming.prefix_timer, "timers"), "shop.checkout", &figure)),
-        ("gauge", "shop.stock", path(&kind(&naming.prefix_gauge, "gauges"), "shop.stock", "")),
-        ("set", "shop.visitors", path(&kind(&naming.prefix_set, "sets"), "shop.visitors", "count")),
-    ]
-    .into_iter()
-    .map(|(kind, key, path)| format!("          the {kind} {key} as {path}"))
-    .collect()
+    examples.into_iter().map(line).collect()
 }
 
-fn joined(parts: &[&str]) -> String {
-    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".")
+/// The paths of a series that has one sample.
+fn paths(rules: &Rules, kind: Kind, name: &str) -> Vec<String> {
+    let mut tally = Tally::empty(kind);
+    if let Tally::Timer(digest) = &mut tally {
+        digest.record(1.0, 1.0, 1.0, limits::TIMER_EXACT_MAX);
+    }
+    let entry = Entry { series: Series::new(kind, name), tally, before: Some(1.0), idle: false };
+    let bucket =
+        Sealed { start: 0, width: Width::from_ms(limits::BUCKET_MS), version: 0, entries: vec![entry] };
+    let mut paths = Vec::new();
+    expand(rules, &bucket, &mut |point| paths.push(point.path.to_owned()));
+    paths
 }
 
 fn idle(config: &Config) -> String {
@@ -167,12 +167,10 @@ fn idle(config: &Config) -> String {
         (Idle::Drop, buckets) if buckets > 1 => format!(" (after {buckets} buckets)"),
         _ => String::new(),
     };
-    let after = rules.after_ms.map_or_else(
-        || "they are never forgotten".to_owned(),
-        |after| format!("after {} they are forgotten", ms(after)),
-    );
+    let after =
+        rules.after_ms.map_or_else(String::new, |after| format!("; after {} they are forgotten", ms(after)));
     format!(
-        "without samples, counters {}, timers {}, sets {}, gauges {}{patience}; {after}",
+        "without samples, counters {}, timers {}, sets {}, gauges {}{patience}{after}",
         word(rules.counters),
         word(rules.timers),
         word(rules.sets),
@@ -198,8 +196,14 @@ fn tokens(config: &Config) -> String {
     }
 }
 
+/// A span of time; odd milliseconds above a second read better as a fraction.
 fn ms(ms: i64) -> String {
-    show_duration(ms.unsigned_abs())
+    let ms = ms.unsigned_abs();
+    if ms > 1_000 && !ms.is_multiple_of(1_000) {
+        format!("{:?}", Duration::from_millis(ms))
+    } else {
+        show_duration(ms)
+    }
 }
 
 fn list(items: &[impl Display]) -> String {

@@ -16,6 +16,8 @@ use std::fmt;
 const DEPTH_MAX: usize = 32;
 /// Semicolons behind the literal that are overlooked.
 const SEMICOLONS_MAX: usize = 8;
+/// A line up to this length is shown from its beginning.
+const LINE_BYTES: usize = 80;
 const TOO_DEEP: &str = "lists and objects stand too deep";
 
 /// The object that the file holds.
@@ -132,8 +134,12 @@ fn expression(text: &str, error: &json5::Error) -> ConfigError {
 fn mistake(text: &str, position: Option<json5::Position>, problem: &str, cure: &str) -> ConfigError {
     let (key, line) = match position {
         Some(position) => {
-            let line = text.lines().nth(position.line).unwrap_or_default().trim();
-            (format!("line {}, column {}", position.line + 1, position.column + 1), excerpt(line))
+            let line = text.lines().nth(position.line).unwrap_or_default();
+            // A file may be one long line; what matters is around the column.
+            let start =
+                if line.len() > LINE_BYTES { position.column.saturating_sub(LINE_BYTES / 2) } else { 0 };
+            let line: String = line.chars().skip(start).collect();
+            (format!("line {}, column {}", position.line + 1, position.column + 1), excerpt(line.trim()))
         }
         None => ("the file".to_owned(), String::new()),
     };
@@ -291,6 +297,8 @@ mod tests {
         assert!(problem("{a: 1\n 'b': 2}").contains("comma is missing"));
         assert!(problem("{a: 0770}").contains("begins with 0"));
         assert!(problem("module.exports = {a: 1}").contains("does not begin with {"));
+        let long = format!("{{{} b: f(), c: 1}}", "a: 1,".repeat(100));
+        assert!(problem(&long).contains("b: f(), c: 1"), "the place is shown in a long line");
         assert!(problem("").contains("does not begin with {"));
         assert!(problem("[1]").contains("no object"));
         assert!(problem("{a: 1").contains("brackets"));

@@ -104,10 +104,15 @@ pub fn native(text: &str, env: impl Iterator<Item = (String, String)>) -> Result
 
 /// Reads the text of a file of statsd's.
 pub fn statsd(text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
-    let Translation { entries, switches, mut warnings } = translate(text)?;
-    let mut loaded = native::read(&translation::source(&entries), env, switches)?;
-    warnings.append(&mut loaded.warnings);
-    Ok(Loaded { warnings, ..loaded })
+    let Translation { entries, switches, mistakes, mut warnings } = translate(text)?;
+    match native::read(&translation::source(&entries), env, switches) {
+        Ok(mut loaded) if mistakes.is_empty() => {
+            warnings.append(&mut loaded.warnings);
+            Ok(Loaded { warnings, ..loaded })
+        }
+        Ok(_) => Err(ConfigError { mistakes }),
+        Err(error) => Err(ConfigError { mistakes: [mistakes, error.mistakes].concat() }),
+    }
 }
 
 /// Every key of a file of ours, as section and name, in the order in which they are read.

@@ -77,12 +77,8 @@ impl Addresses {
             _ => {
                 let written = Js::Text(server.clone());
                 let cure = "write \"./servers/udp\" or \"./servers/tcp\"";
-                return translator.mistake(
-                    &format!("{path}server"),
-                    &written,
-                    "there is no such server",
-                    cure,
-                );
+                translator.mistake(&format!("{path}server"), &written, "there is no such server", cure);
+                false
             }
         };
         match truthy("socket") {

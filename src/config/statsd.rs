@@ -15,7 +15,7 @@ use crate::limits;
 use crate::wire::Dialect;
 use toml::Value;
 
-/// Translates the text of statsd's file.
+/// Translates the text of statsd's file; an error is a text that cannot be read at all.
 pub(crate) fn translate(text: &str) -> Result<Translation, ConfigError> {
     let object = literal::parse(text)?;
     let mut translator = Translator::new(&object);
@@ -28,7 +28,7 @@ pub(crate) fn translate(text: &str) -> Result<Translation, ConfigError> {
     translator.rules();
     translator.console();
     let switches = translator.switches();
-    translator.finish(switches)
+    Ok(translator.finish(switches))
 }
 
 impl Translator<'_> {
@@ -168,11 +168,9 @@ impl Translator<'_> {
         if let Some(written) = self.truthy("percentThreshold") {
             let one = std::slice::from_ref(written);
             let thresholds = if let Js::List(list) = written { list.as_slice() } else { one };
-            match thresholds
-                .iter()
-                .map(|threshold| threshold.number().map(toml_number))
-                .collect::<Option<Vec<_>>>()
-            {
+            let numbers: Option<_> =
+                thresholds.iter().map(|threshold| threshold.number().map(toml_number)).collect();
+            match numbers {
                 Some(numbers) => {
                     self.put(("timers", "percentiles"), Value::Array(numbers), "percentThreshold", written);
                 }

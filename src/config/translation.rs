@@ -4,6 +4,7 @@
 //! of keys, which names statsd's key in its messages. Knows neither language.
 
 use super::native::Switches;
+use super::problem::Mistake;
 use super::reader::{Origin, Source};
 use toml::{Table, Value};
 
@@ -29,6 +30,8 @@ pub(crate) struct Translation {
     pub(crate) entries: Vec<Entry>,
     /// What our keys cannot say.
     pub(crate) switches: Switches,
+    /// What statsd's keys hold that cannot be.
+    pub(crate) mistakes: Vec<Mistake>,
     /// What was ignored, and why.
     pub(crate) warnings: Vec<String>,
 }

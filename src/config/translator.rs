@@ -1,12 +1,12 @@
 //! Asks statsd's file for keys, one at a time, and collects what became of them.
 //!
 //! In come the object that the file holds, questions for keys and answers in keys of ours; out comes the
-//! [`Translation`], or every mistake. What was never asked for is warned of. Knows how JavaScript reads an
+//! [`Translation`]. What was never asked for is warned of. Knows how JavaScript reads an
 //! object, and only those keys of statsd's that do nothing here.
 
 use super::js::{Js, Object, field};
 use super::native::Switches;
-use super::problem::{ConfigError, Mistake, Reason, suggestion};
+use super::problem::{Mistake, Reason, suggestion};
 use super::reader::Origin;
 use super::translation::{Entry, Translation};
 use std::collections::BTreeSet;
@@ -103,7 +103,7 @@ impl<'o> Translator<'o> {
 
     /// Warns of every key that was not asked for. statsd knows no wrong keys, and its users' files hold those
     /// of backends and of their own.
-    pub(super) fn finish(mut self, switches: Switches) -> Result<Translation, ConfigError> {
+    pub(super) fn finish(mut self, switches: Switches) -> Translation {
         let nested = match field(self.object, "graphite") {
             Some(Js::Object(fields)) => fields.as_slice(),
             _ => &[],
@@ -121,10 +121,6 @@ impl<'o> Translator<'o> {
             ));
         }
         let Self { entries, mistakes, warnings, .. } = self;
-        if mistakes.is_empty() {
-            Ok(Translation { entries, switches, warnings })
-        } else {
-            Err(ConfigError { mistakes })
-        }
+        Translation { entries, switches, mistakes, warnings }
     }
 }

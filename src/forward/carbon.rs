@@ -47,6 +47,13 @@ pub struct Carbon {
     kept: Option<TcpStream>,
 }
 
+/// A delivery that was written and not yet confirmed.
+#[derive(Debug)]
+pub struct Flight {
+    stream: Option<TcpStream>,
+    deadline: Instant,
+}
+
 impl Carbon {
     /// Not connected yet.
     #[must_use]
@@ -54,14 +61,17 @@ impl Carbon {
         Self { address, mode, kept: None }
     }
 
-    /// Delivers bytes that are whole lines or frames, and confirms them as far as carbon allows. `patience`
-    /// bounds each step.
-    pub fn deliver(&mut self, bytes: &[u8], patience: Duration) -> Result<(), ForwardError> {
-        match self.mode {
+    /// Writes bytes that are whole lines or frames. `patience` bounds each step. Whether they arrived, the
+    /// flight will tell.
+    pub fn send(&mut self, bytes: &[u8], patience: Duration) -> Result<Flight, ForwardError> {
+        let limit = Duration::from_millis(limits::CARBON_CONFIRM_MS).min(patience);
+        let stream = match self.mode {
             Connection::PerFlush => {
                 let stream = self.connect(patience)?;
                 write(&stream, bytes)?;
-                confirm_by_close(stream, patience)
+                stream.shutdown(Shutdown::Write).map_err(ForwardError::Write)?;
+                stream.set_nonblocking(true).map_err(ForwardError::Write)?;
+                Some(stream)
             }
             Connection::Kept => {
                 // Taken out, so that a failure on the way leaves no broken connection behind.
@@ -71,11 +81,12 @@ impl Carbon {
                     None => self.connect(patience)?,
                 };
                 write(&stream, bytes)?;
-                confirm_by_queue(&stream, patience)?;
+                confirm_by_queue(&stream, limit)?;
                 self.kept = Some(stream);
-                Ok(())
+                None
             }
-        }
+        };
+        Ok(Flight { stream, deadline: clock::monotonic_now() + limit })
     }
 
     fn connect(&self, patience: Duration) -> Result<TcpStream, ForwardError> {
@@ -104,34 +115,32 @@ fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), ForwardError> {
     })
 }
 
-fn confirm_by_close(mut stream: TcpStream, patience: Duration) -> Result<(), ForwardError> {
-    stream.shutdown(Shutdown::Write).map_err(ForwardError::Write)?;
-    let started = clock::monotonic_now();
-    let limit = Duration::from_millis(limits::CARBON_CONFIRM_MS).min(patience);
-    let mut answer = [0; 512];
-    loop {
-        let left = remaining(started, limit).ok_or(ForwardError::Unconfirmed("it did not close in time"))?;
-        stream.set_read_timeout(Some(left)).map_err(ForwardError::Write)?;
-        match stream.read(&mut answer) {
-            Ok(0) => break,
-            // Carbon says nothing; whatever this is, the end may still come.
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Err(ForwardError::Unconfirmed("it did not close in time"));
+impl Flight {
+    /// Looks, without waiting, whether carbon has read to the end and closed; `None` while it has not.
+    pub fn settled(&mut self) -> Option<Result<(), ForwardError>> {
+        // A kept connection was confirmed, as far as it goes, when it was written to.
+        let Some(stream) = &mut self.stream else {
+            return Some(Ok(()));
+        };
+        let mut answer = [0; 512];
+        loop {
+            match stream.read(&mut answer) {
+                Ok(0) if sys::unacknowledged_bytes(stream).unwrap_or(0) == 0 => return Some(Ok(())),
+                Ok(0) => return Some(Err(ForwardError::Unconfirmed("it closed before it had read everything"))),
+                // Carbon says nothing; whatever this is, the end may still come.
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Some(Err(ForwardError::Unconfirmed("the connection was reset"))),
             }
-            Err(_) => return Err(ForwardError::Unconfirmed("the connection was reset")),
         }
+        let late = clock::monotonic_now() >= self.deadline;
+        late.then_some(Err(ForwardError::Unconfirmed("it did not close in time")))
     }
-    if sys::unacknowledged_bytes(&stream).unwrap_or(0) > 0 {
-        return Err(ForwardError::Unconfirmed("it closed before it had read everything"));
-    }
-    Ok(())
 }
 
-fn confirm_by_queue(stream: &TcpStream, patience: Duration) -> Result<(), ForwardError> {
+fn confirm_by_queue(stream: &TcpStream, limit: Duration) -> Result<(), ForwardError> {
     let started = clock::monotonic_now();
-    let limit = Duration::from_millis(limits::CARBON_CONFIRM_MS).min(patience);
     while sys::unacknowledged_bytes(stream).unwrap_or(0) > 0 {
         if remaining(started, limit).is_none() {
             return Err(ForwardError::Unconfirmed("the send queue did not empty in time"));

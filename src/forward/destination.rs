@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!   until stopped and done:
+//!     what was sent before and is settled: confirmed → strike each bucket in the version sent
 //!     the list, newest first → the new bucket, and of the backlog what the rate allows
-//!     expand → bytes → deliver → confirmed: strike each in the version sent
+//!     expand → bytes → send; the next bucket does not wait for the confirmation of this one
 //!     failed: wait, longer each time; then the last `resend` is stated again
 //! ```
 //!
 //! Values are absolute, so that stating twice is free and stating once too few is the only fault there is.
 //! One destination never waits for another.
 
-use super::carbon::Carbon;
+use super::carbon::{Carbon, Flight, ForwardError};
 use super::{Options, Protocol, Rules, expand};
 use crate::clock::{self, Clock, WallMs};
 use crate::limits;
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 const STOP_REFUSED_MS: u64 = 1_000;
 /// Pause between attempts after a stop was asked for.
 const STOP_RETRY: Duration = Duration::from_millis(100);
+/// Pause between two looks at what was sent and is not settled.
+const SETTLE_PAUSE: Duration = Duration::from_millis(10);
 /// Pause while the backlog waits for its rate.
 const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -113,7 +116,9 @@ pub struct Destination {
     signal: Arc<Signal>,
     status: Arc<DestinationStatus>,
     carbon: Carbon,
-    /// Newest bucket that was ever confirmed: what is newer is not backlog.
+    /// What was sent and is not settled.
+    in_flight: Vec<InFlight>,
+    /// Newest bucket that was ever sent: what is newer is not backlog.
     newest: WallMs,
     /// Points of backlog that may leave now.
     allowance: f64,
@@ -128,8 +133,10 @@ pub struct Destination {
 enum Round {
     /// The list is empty.
     Done,
-    /// Something was confirmed.
-    Confirmed,
+    /// Something was sent.
+    Sent,
+    /// Everything on the list was sent; it is not settled yet.
+    Waiting,
     /// Only backlog is left, and its rate is used up.
     Paced,
     /// The delivery failed.
@@ -139,9 +146,18 @@ enum Round {
 /// Bytes of one delivery and what they state.
 struct Payload {
     bytes: Vec<u8>,
+    /// Bytes that were sent; the bytes themselves are not kept.
+    length: u64,
     stated: Vec<Outstanding>,
     points: u64,
     unsendable: u64,
+}
+
+/// A delivery under way.
+struct InFlight {
+    flight: Flight,
+    payload: Payload,
+    started: Instant,
 }
 
 /// Plaintext or pickle, as one.
@@ -183,6 +199,7 @@ impl Destination {
         Self {
             index,
             carbon: Carbon::new(address, options.connection),
+            in_flight: Vec::new(),
             allowance: options.backfill_rate as f64,
             options,
             rules,
@@ -212,8 +229,9 @@ impl Destination {
             let round = self.round(seen.stop_at);
             let Some(stop_at) = seen.stop_at else {
                 match round {
-                    Round::Confirmed => {}
+                    Round::Sent => {}
                     Round::Done => self.signal.wait(seen, None),
+                    Round::Waiting => self.signal.wait(seen, Some(SETTLE_PAUSE)),
                     Round::Paced => self.signal.wait(seen, Some(BACKFILL_PAUSE)),
                     Round::Failed => self.wait_after_failure(),
                 }
@@ -221,7 +239,8 @@ impl Destination {
             };
             match round {
                 Round::Done => return,
-                Round::Confirmed | Round::Paced => refused_since = None,
+                Round::Waiting => std::thread::sleep(SETTLE_PAUSE),
+                Round::Sent | Round::Paced => refused_since = None,
                 Round::Failed => {
                     let since = *refused_since.get_or_insert_with(clock::monotonic_now);
                     if clock::elapsed(since) >= Duration::from_millis(STOP_REFUSED_MS) {
@@ -256,17 +275,47 @@ impl Destination {
     }
 
     fn round(&mut self, stop_at: Option<Instant>) -> Round {
-        let list = self.store.outstanding(self.index).unwrap_or_default();
+        let failed = self.settle();
+        let mut list = self.store.outstanding(self.index).unwrap_or_default();
         self.status.outstanding.store(list.len() as u64, Ordering::Relaxed);
         let Some(oldest) = list.last() else {
             return Round::Done;
         };
         self.status.oldest_ms.store(oldest.bucket, Ordering::Relaxed);
+        if failed {
+            return Round::Failed;
+        }
+        list.retain(|one| !self.in_flight.iter().any(|flying| flying.payload.stated.contains(one)));
+        if list.is_empty() || self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
+            return Round::Waiting;
+        }
         let payload = self.payload(&list, stop_at.is_some());
         if payload.stated.is_empty() {
             return Round::Paced;
         }
-        self.deliver(payload, stop_at)
+        self.send(payload, stop_at)
+    }
+
+    /// Strikes off what was confirmed; returns whether something failed.
+    fn settle(&mut self) -> bool {
+        let mut failed = false;
+        let mut at = 0;
+        while let Some(flying) = self.in_flight.get_mut(at) {
+            match flying.flight.settled() {
+                None => at += 1,
+                Some(result) => {
+                    let flying = self.in_flight.swap_remove(at);
+                    match result {
+                        Ok(()) => self.confirmed(&flying.payload, flying.started),
+                        Err(error) => {
+                            self.failed(&error);
+                            failed = true;
+                        }
+                    }
+                }
+            }
+        }
+        failed
     }
 
     /// The new bucket, and of the backlog, newest first, what its rate allows now.
@@ -279,7 +328,7 @@ impl Destination {
             Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
             Protocol::Pickle => Encoder::Pickle(Pickler::default()),
         };
-        let mut payload = Payload { bytes: Vec::new(), stated: Vec::new(), points: 0, unsendable: 0 };
+        let mut payload = Payload { bytes: Vec::new(), length: 0, stated: Vec::new(), points: 0, unsendable: 0 };
         for &outstanding in list {
             let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
             if backlog && !all && self.allowance <= 0.0 {
@@ -338,37 +387,39 @@ impl Destination {
         ]
     }
 
-    fn deliver(&mut self, payload: Payload, stop_at: Option<Instant>) -> Round {
+    fn send(&mut self, mut payload: Payload, stop_at: Option<Instant>) -> Round {
         let started = clock::monotonic_now();
-        let patience =
-            stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
-        let result = self.carbon.deliver(&payload.bytes, patience);
-        let now = self.clock.now();
-        match result {
-            Ok(()) => {
-                self.confirmed(&payload, started, now);
-                Round::Confirmed
+        let patience = stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
+        match self.carbon.send(&payload.bytes, patience) {
+            Ok(flight) => {
+                self.newest = payload.stated.iter().map(|stated| stated.bucket).fold(self.newest, WallMs::max);
+                payload.length = std::mem::take(&mut payload.bytes).len() as u64;
+                self.in_flight.push(InFlight { flight, payload, started });
+                Round::Sent
             }
             Err(error) => {
-                let failing = self.failed_at.is_some();
-                self.failed_at.get_or_insert(now);
-                self.status.failures.fetch_add(1, Ordering::Relaxed);
-                self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
-                self.status.failing.store(true, Ordering::Relaxed);
-                if failing {
-                    tracing::debug!(address = %self.status.address, %error, "Graphite is still away");
-                } else {
-                    let waiting = payload.stated.len();
-                    tracing::warn!(address = %self.status.address, %error, waiting, "Graphite is away: buckets wait");
-                }
+                self.failed(&error);
                 Round::Failed
             }
         }
     }
 
-    fn confirmed(&mut self, payload: &Payload, started: Instant, now: WallMs) {
+    fn failed(&mut self, error: &ForwardError) {
+        let now = self.clock.now();
+        self.status.failures.fetch_add(1, Ordering::Relaxed);
+        self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
+        self.status.failing.store(true, Ordering::Relaxed);
+        if self.failed_at.is_some() {
+            tracing::debug!(address = %self.status.address, %error, "Graphite is still away");
+        } else {
+            self.failed_at = Some(now);
+            tracing::warn!(address = %self.status.address, %error, "Graphite is away: buckets wait");
+        }
+    }
+
+    fn confirmed(&mut self, payload: &Payload, started: Instant) {
+        let now = self.clock.now();
         for &stated in &payload.stated {
-            self.newest = self.newest.max(stated.bucket);
             // False where it was amended meanwhile: it stays on the list in its newer version.
             self.store.strike(self.index, stated).unwrap_or(false);
         }
@@ -377,7 +428,7 @@ impl Destination {
         status.buckets.fetch_add(payload.stated.len() as u64, Ordering::Relaxed);
         status.unsendable.fetch_add(payload.unsendable, Ordering::Relaxed);
         status.flush_ms.store(clock::elapsed(started).as_millis() as u64, Ordering::Relaxed);
-        status.flush_bytes.store(payload.bytes.len() as u64, Ordering::Relaxed);
+        status.flush_bytes.store(payload.length, Ordering::Relaxed);
         status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
         status.failing.store(false, Ordering::Relaxed);
         self.attempts = 0;

@@ -201,6 +201,10 @@ impl Writer<'_> {
             return;
         };
         let name = text.replacen('.', "_", 1).replacen('-', "top", 1);
+        if part.weight > distribution.weight {
+            // Beyond 100 there is a count, and nothing else can be computed.
+            return self.figure(key, &format!("count_{name}"), part.weight);
+        }
         let boundary = if percent > 0.0 { "upper" } else { "lower" };
         for (stat, value) in [
             ("count", part.weight),

@@ -168,8 +168,9 @@ fn chain<V: Visitor>(unknown: UnknownType, name: &[u8], mut rest: &[u8], visitor
     }
 }
 
-/// The tag list: from the first `|#` to the next `|`.
-fn tags(mut rest: &[u8]) -> &[u8] {
+/// The tag list: from the first `|#` behind the type to the next `|`.
+fn tags(rest: &[u8]) -> &[u8] {
+    let mut rest = split_once(rest, b'|').map_or(&b""[..], |(_, ty)| ty);
     while let Some((_, after)) = split_once(rest, b'|') {
         if let Some(tags) = after.strip_prefix(b"#") {
             return split_once(tags, b'|').map_or(tags, |(tags, _)| tags);
