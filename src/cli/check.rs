@@ -152,7 +152,10 @@ fn paths(rules: &Rules, kind: Kind, name: &str) -> Vec<String> {
     let bucket =
         Sealed { start: 0, width: Width::from_ms(limits::BUCKET_MS), version: 0, entries: vec![entry] };
     let mut paths = Vec::new();
-    expand(rules, &bucket, &mut |point| paths.push(point.path.to_owned()));
+    expand(rules, &bucket, &mut |point| {
+        paths.push(point.path.to_owned());
+        true
+    });
     paths
 }
 

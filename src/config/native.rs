@@ -33,6 +33,8 @@ pub(crate) struct Switches {
     pub(crate) dump_lines: bool,
     pub(crate) healthy: bool,
     pub(crate) reload_on_change: bool,
+    /// Whether paths end in a dot, as statsd's do with an empty `globalSuffix`.
+    pub(crate) trailing_dot: bool,
     /// The console's lines, if they are not to be made of the values that hold.
     pub(crate) config_lines: Option<Vec<String>>,
 }
@@ -45,6 +47,7 @@ impl Switches {
         dump_lines: false,
         healthy: true,
         reload_on_change: false,
+        trailing_dot: false,
         config_lines: None,
     };
 }
@@ -135,8 +138,11 @@ impl Keys {
     }
 
     fn config(self, switches: Switches, effective: &[Effective]) -> Config {
-        let Self { ingest, flush, graphite, limits, .. } = self;
-        let Switches { dialect, debug, dump_lines, healthy, reload_on_change, config_lines } = switches;
+        let Self { ingest, flush, mut graphite, limits, .. } = self;
+        let Switches { dialect, debug, dump_lines, healthy, reload_on_change, trailing_dot, config_lines } = switches;
+        if trailing_dot {
+            graphite.naming.suffix.get_or_insert_default();
+        }
         let config_lines = config_lines.unwrap_or_else(|| console_lines(effective));
         let names = name::Rules {
             sanitize: self.sanitize,
@@ -150,7 +156,8 @@ impl Keys {
                 udp: ingest.udp,
                 tcp: ingest.tcp,
                 unix: ingest.unix,
-                threads: ingest.threads,
+                // statsd is one thread, so that what several clients do to one gauge stays in the order of arrival.
+                threads: if dialect == Dialect::Statsd { ingest.threads.max(1) } else { ingest.threads },
                 receive_buffer: ingest.receive_buffer,
                 allow: ingest.allow,
                 datagram_bytes_max: limits.datagram_bytes_max,

@@ -164,14 +164,26 @@ impl Translator<'_> {
         }
     }
 
+    /// Without the percentiles beyond 100, for which there is nothing to compute.
+    fn computable(&mut self, percentiles: Vec<Value>) -> Vec<Value> {
+        let number = |value: &Value| value.as_float().or(value.as_integer().map(|whole| whole as f64));
+        let (inside, beyond): (Vec<_>, Vec<_>) =
+            percentiles.into_iter().partition(|value| number(value).is_some_and(|number| number.abs() <= 100.0));
+        for percentile in beyond {
+            self.warn(format!("percentThreshold {percentile}: there is nothing to compute beyond 100; left out"));
+        }
+        inside
+    }
+
     fn timers(&mut self) {
         if let Some(written) = self.truthy("percentThreshold") {
             let one = std::slice::from_ref(written);
             let thresholds = if let Js::List(list) = written { list.as_slice() } else { one };
-            let numbers: Option<_> =
+            let numbers: Option<Vec<Value>> =
                 thresholds.iter().map(|threshold| threshold.number().map(toml_number)).collect();
             match numbers {
                 Some(numbers) => {
+                    let numbers = self.computable(numbers);
                     self.put(("timers", "percentiles"), Value::Array(numbers), "percentThreshold", written);
                 }
                 None => self.mistake(
@@ -254,6 +266,7 @@ impl Translator<'_> {
             ));
         }
         Switches {
+            trailing_dot: self.get("graphite.globalSuffix").and_then(Js::text).is_some_and(|suffix| suffix.is_empty()),
             dialect: Dialect::Statsd,
             debug: self.truthy("debug").is_some(),
             dump_lines: self.truthy("dumpMessages").is_some(),

@@ -167,7 +167,7 @@ enum Encoder {
 }
 
 impl Encoder {
-    fn push(&mut self, point: &Point<'_>) {
+    fn push(&mut self, point: &Point<'_>) -> bool {
         match self {
             Self::Plaintext(out) => push_line(out, point),
             Self::Pickle(pickler) => pickler.push(point),

@@ -10,7 +10,7 @@ use crate::metric::digest::Distribution;
 use crate::metric::name::{clean, split_key};
 use crate::metric::{Kind, Tally};
 use crate::store::{Entry, Sealed};
-use crate::wire::graphite::{Point, is_sendable};
+use crate::wire::graphite::Point;
 
 /// Where names are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +102,8 @@ pub struct Expanded {
     pub series: u64,
 }
 
-/// Hands every point of a bucket to `emit`.
-pub fn expand(rules: &Rules, sealed: &Sealed, emit: &mut dyn FnMut(&Point<'_>)) -> Expanded {
+/// Hands every point of a bucket to `emit`, which says whether it took it.
+pub fn expand(rules: &Rules, sealed: &Sealed, emit: &mut dyn FnMut(&Point<'_>) -> bool) -> Expanded {
     let seconds = rules.stamp_of(sealed.start, sealed.width.ms());
     let mut writer = Writer { rules, seconds, path: String::new(), emit, expanded: Expanded::default() };
     for kind in Kind::ALL {
@@ -120,7 +120,7 @@ pub fn own(
     rules: &Rules,
     seconds: i64,
     figures: &[(&str, f64)],
-    emit: &mut dyn FnMut(&Point<'_>),
+    emit: &mut dyn FnMut(&Point<'_>) -> bool,
 ) -> Expanded {
     let mut writer = Writer { rules, seconds, path: String::new(), emit, expanded: Expanded::default() };
     for (name, value) in figures {
@@ -134,7 +134,7 @@ struct Writer<'a> {
     rules: &'a Rules,
     seconds: i64,
     path: String,
-    emit: &'a mut dyn FnMut(&Point<'_>),
+    emit: &'a mut dyn FnMut(&Point<'_>) -> bool,
     expanded: Expanded,
 }
 
@@ -201,10 +201,6 @@ impl Writer<'_> {
             return;
         };
         let name = text.replacen('.', "_", 1).replacen('-', "top", 1);
-        if part.weight > distribution.weight {
-            // Beyond 100 there is a count, and nothing else can be computed.
-            return self.figure(key, &format!("count_{name}"), part.weight);
-        }
         let boundary = if percent > 0.0 { "upper" } else { "lower" };
         for (stat, value) in [
             ("count", part.weight),
@@ -286,9 +282,9 @@ impl Writer<'_> {
             self.path.extend([".", stat]);
         }
         self.path.push_str(tags);
-        if value.is_finite() && is_sendable(&self.path) {
+        let point = Point { path: &self.path, value, seconds: self.seconds };
+        if value.is_finite() && (self.emit)(&point) {
             self.expanded.points += 1;
-            (self.emit)(&Point { path: &self.path, value, seconds: self.seconds });
         } else {
             self.expanded.unsendable += 1;
         }

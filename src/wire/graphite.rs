@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Values are written in JavaScript's shortest form, as statsd writes them. What carbon would choke on does
-//! not get through: see [`is_sendable`].
+//! not get through.
 
 use crate::limits;
 
@@ -21,20 +21,21 @@ pub struct Point<'a> {
     pub seconds: i64,
 }
 
-/// Whether carbon takes the path without harm: printable ASCII without blanks or quotes, no longer than a
-/// line, no part longer than a file name. Carbon closes the connection on bytes that are not UTF-8 and on
-/// lines over 16 KiB, and loses what follows; a blank makes a line of four fields, which it drops.
-#[must_use]
-pub fn is_sendable(path: &str) -> bool {
+/// Whether carbon takes the path in a line without harm: no blanks or control characters, no longer than a
+/// line, no part longer than a file name. Carbon closes the connection on lines over 16 KiB and loses what
+/// follows; a blank makes a line of four fields, which it drops. Names that are not UTF-8 cannot get here.
+fn fits_line(path: &str) -> bool {
+    let short = |part: &str| part.len() <= limits::CARBON_COMPONENT_BYTES_MAX;
     !path.is_empty()
         && path.len() + 64 <= limits::CARBON_LINE_BYTES_MAX
-        && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'\\'))
-        && path
-            .split(';')
-            .next()
-            .unwrap_or("")
-            .split('.')
-            .all(|part| part.len() <= limits::CARBON_COMPONENT_BYTES_MAX)
+        && (path.bytes().all(|byte| byte.is_ascii_graphic())
+            || !path.chars().any(|c| c.is_whitespace() || c.is_control()))
+        && path.split(';').next().unwrap_or("").split('.').all(short)
+}
+
+/// The same for a pickle, whose strings are ASCII in single quotes.
+fn fits_pickle(path: &str) -> bool {
+    fits_line(path) && path.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'\'' | b'\\'))
 }
 
 /// Appends a number in JavaScript's shortest form: `0.1`, `100000`, `1e-7`, `1e+21`.
@@ -68,14 +69,18 @@ pub fn push_integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(digits.get(at..).unwrap_or(b""));
 }
 
-/// Appends a plaintext line.
-pub fn push_line(out: &mut Vec<u8>, point: &Point<'_>) {
+/// Appends a plaintext line; `false` if carbon would choke on it, and it was left out.
+pub fn push_line(out: &mut Vec<u8>, point: &Point<'_>) -> bool {
+    if !fits_line(point.path) {
+        return false;
+    }
     out.extend_from_slice(point.path.as_bytes());
     out.push(b' ');
     push_number(out, point.value);
     out.push(b' ');
     push_integer(out, point.seconds);
     out.push(b'\n');
+    true
 }
 
 /// Builds pickle frames no larger than carbon takes.
@@ -87,8 +92,11 @@ pub struct Pickler {
 }
 
 impl Pickler {
-    /// Appends a point, in a new frame if the open one is full.
-    pub fn push(&mut self, point: &Point<'_>) {
+    /// Appends a point, in a new frame if the open one is full; `false` if it was left out.
+    pub fn push(&mut self, point: &Point<'_>) -> bool {
+        if !fits_pickle(point.path) {
+            return false;
+        }
         let start = match self.frame {
             Some(start)
                 if self.out.len() - start + point.path.len() + 128 < limits::CARBON_PICKLE_BYTES_MAX =>
@@ -105,6 +113,7 @@ impl Pickler {
         self.out.extend_from_slice(b"L\nS'");
         push_number(&mut self.out, point.value);
         self.out.extend_from_slice(b"'\ntta");
+        true
     }
 
     /// The frames.
@@ -138,7 +147,7 @@ mod tests {
 
     fn line(path: &str, value: f64) -> String {
         let mut out = Vec::new();
-        push_line(&mut out, &Point { path, value, seconds: 1_700_000_000 });
+        assert!(push_line(&mut out, &Point { path, value, seconds: 1_700_000_000 }));
         String::from_utf8(out).unwrap()
     }
 
@@ -162,7 +171,7 @@ mod tests {
     #[test]
     fn a_pickle_frame_is_what_statsd_sends() {
         let mut pickler = Pickler::default();
-        pickler.push(&Point { path: "a.b", value: 1.5, seconds: 1_700_000_000 });
+        assert!(pickler.push(&Point { path: "a.b", value: 1.5, seconds: 1_700_000_000 }));
         let frame = pickler.finish();
         assert_eq!(&frame[4..], b"(l(S'a.b'\n(L1700000000L\nS'1.5'\ntta.");
         assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes());
@@ -170,10 +179,10 @@ mod tests {
 
     #[test]
     fn frames_stay_below_what_carbon_takes() {
-        let path = "x".repeat(500);
+        let path = "x".repeat(249) + "." + &"y".repeat(250);
         let mut pickler = Pickler::default();
         for seconds in 0..5_000 {
-            pickler.push(&Point { path: &path, value: 1.0, seconds });
+            assert!(pickler.push(&Point { path: &path, value: 1.0, seconds }));
         }
         let bytes = pickler.finish();
         let (mut at, mut frames) = (0, 0);
@@ -189,9 +198,12 @@ mod tests {
 
     #[test]
     fn what_carbon_chokes_on_is_known() {
-        assert!(is_sendable("stats.counters.a.count;k=v"));
-        for path in ["", "a b", "a\nb", "é", "a\0", "it's", &"x".repeat(251), &"x.".repeat(9_000)] {
-            assert!(!is_sendable(path), "{path:?}");
+        assert!(fits_pickle("stats.counters.a.count;k=v"));
+        for path in ["", "a b", "a\nb", "a\u{a0}b", "a\0", &"x".repeat(251), &"x.".repeat(9_000)] {
+            assert!(!fits_line(path), "{path:?}");
+        }
+        for path in ["é", "it's", "a\\b"] {
+            assert!(fits_line(path) && !fits_pickle(path), "{path:?}");
         }
     }
 }

@@ -1,6 +1,24 @@
 //! The one integration-test binary; its modules share their helpers.
+//!
+//! `cfg(test)` on each module lets clippy know that helpers outside test functions are tests too.
 
+#[cfg(test)]
 mod config;
+#[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod graphite;
+#[cfg(test)]
+mod graphite_outage;
+#[cfg(test)]
 mod naive;
+#[cfg(test)]
 mod statsd;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tally;
+#[cfg(test)]
+mod tidy;

@@ -9,7 +9,7 @@ use tallyd::wire::statsd::{self, Grammar, Sample, UnknownType, Value, Visitor};
 
 /// What one line holds, in order.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
+pub(crate) enum Found {
     Sample { name: Vec<u8>, tags: Vec<u8>, value: FoundValue, weight: f64, timestamp: Option<i64> },
     Refused(Refusal),
     FieldIgnored,
@@ -18,7 +18,7 @@ pub enum Found {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum FoundValue {
+pub(crate) enum FoundValue {
     Count(f64),
     Time(f64),
     Set(f64),
@@ -27,7 +27,7 @@ pub enum FoundValue {
 }
 
 /// What the fast parser finds.
-pub fn fast(grammar: Grammar, line: &[u8]) -> Vec<Found> {
+pub(crate) fn fast(grammar: Grammar, line: &[u8]) -> Vec<Found> {
     struct Collect(Vec<Found>);
     impl Visitor for Collect {
         fn sample(&mut self, sample: &Sample<'_>) {
@@ -60,7 +60,7 @@ pub fn fast(grammar: Grammar, line: &[u8]) -> Vec<Found> {
 }
 
 /// What this reader finds.
-pub fn naive(grammar: Grammar, line: &[u8]) -> Vec<Found> {
+pub(crate) fn naive(grammar: Grammar, line: &[u8]) -> Vec<Found> {
     match grammar.dialect {
         Dialect::Native => native(grammar.unknown_type, line.trim_ascii_end()),
         Dialect::Statsd => original(grammar.unknown_type, line),

@@ -1,0 +1,35 @@
+# What one does with this repository; `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test nightly fuzz demo
+
+# How long each fuzz target runs in `make nightly`.
+FUZZ_SECS ?= 300
+
+help: ## lists these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## installs what the tests need: Graphite, and clients into tests/.cache
+	@tests/setup
+
+test: setup ## formatting, lints and every test, against real servers and clients
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test
+
+nightly: setup ## the long versions of the tests, optimised, and the fuzz targets
+	TALLYD_TEST_LONG=1 cargo test --release
+	@$(MAKE) --no-print-directory fuzz
+
+# Fuzzing needs a nightly toolchain and cargo-fuzz; without them this says so and is no failure.
+fuzz: ## runs each fuzz target for FUZZ_SECS seconds
+	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then \
+		echo "fuzz: left out, since there is no nightly toolchain with cargo-fuzz"; exit 0; \
+	fi; \
+	for target in $$(cargo +nightly fuzz list --fuzz-dir tests/fuzz); do \
+		echo "fuzz: $$target for $(FUZZ_SECS) s"; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
+	done
+
+demo: ## starts tallyd with believable traffic and prints the page's address
+	cargo run --release -- demo

@@ -1,0 +1,221 @@
+//! The contract of a store. One suite, to be run on every store there is.
+
+use std::sync::Arc;
+use tallyd::metric::gauge::{Change, Order};
+use tallyd::metric::{Bounds, Gauge, Kind, Number, Series, Sum, Tally, Width};
+use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::store::{Applied, Batch, Entry, Idle, IdleRules, Sealed, Store};
+
+const WIDTH: i64 = 10_000;
+const STATSD_IDLE: IdleRules = IdleRules {
+    counters: Idle::Zero,
+    timers: Idle::Zero,
+    sets: Idle::Zero,
+    gauges: Idle::Keep,
+    gauges_ttl: 1,
+    after_ms: None,
+};
+
+fn memory(idle: IdleRules, bytes_max: usize) -> Arc<dyn Store> {
+    let rules = MemoryRules {
+        width: Width::from_ms(WIDTH as u64),
+        bounds: Bounds { timer_exact_max: 512, set_exact_max: 256 },
+        keep_ms: 3_600_000,
+        keep_idle_ms: 120_000,
+        bytes_max,
+        destinations: 2,
+    };
+    Arc::new(MemoryStore::new(rules, idle))
+}
+
+/// Every store, empty.
+fn stores(idle: &IdleRules) -> Vec<(&'static str, Arc<dyn Store>)> {
+    vec![("memory:", memory(idle.clone(), usize::MAX))]
+}
+
+fn count(name: &str, value: i64) -> (Series, Tally) {
+    let mut sum = Sum::ZERO;
+    sum.add(Number::Decimal { mantissa: value, places: 0 });
+    (Series::new(Kind::Counter, name), Tally::Counter(sum))
+}
+
+fn gauge(name: &str, time: i64, number: u64, set: Option<f64>, delta: f64) -> (Series, Tally) {
+    let order = Order { time, producer: 1, number };
+    (Series::new(Kind::Gauge, name), Tally::Gauge(Gauge::once(order, Change { set, delta })))
+}
+
+fn batch(number: u64, bucket: i64, entries: Vec<(Series, Tally)>) -> Batch {
+    Batch { producer: 1, number, bucket, entries }
+}
+
+fn entry<'a>(sealed: &'a Sealed, name: &str) -> Option<&'a Entry> {
+    sealed.entries.iter().find(|entry| entry.series.key() == name)
+}
+
+fn value(sealed: &Sealed, name: &str) -> Option<f64> {
+    let entry = entry(sealed, name)?;
+    match &entry.tally {
+        Tally::Counter(sum) => Some(sum.to_f64()),
+        Tally::Gauge(gauge) => gauge.value(entry.before),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_batch_is_applied_once_and_in_order() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        let one = batch(1, 0, vec![count("a", 5)]);
+        assert_eq!(store.apply(one.clone(), 100).unwrap(), Applied::Done, "{name}");
+        assert_eq!(store.apply(one.clone(), 100).unwrap(), Applied::Duplicate);
+        assert_eq!(store.apply(batch(3, 0, vec![count("a", 1)]), 100).unwrap(), Applied::Gap { watermark: 1 });
+        assert_eq!(store.apply(batch(2, 0, vec![count("a", 1), count("a", 1)]), 100).unwrap(), Applied::Done);
+        let other = Batch { producer: 2, ..one };
+        assert_eq!(store.apply(other, 100).unwrap(), Applied::Done);
+        let series = Series::new(Kind::Counter, "a");
+        let read = store.read(&series, 0, WIDTH).unwrap();
+        assert!(matches!(&read[..], [(0, Tally::Counter(sum))] if sum.to_f64() == 12.0), "{name}: {read:?}");
+    }
+}
+
+#[test]
+fn a_bucket_is_sealed_when_it_is_due_and_amended_when_more_comes() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        store.apply(batch(1, 0, vec![count("a", 5)]), 100).unwrap();
+        assert_eq!(store.fold(WIDTH - 1, WIDTH - 1).unwrap().sealed, 0);
+        assert!(store.sealed(0).unwrap().is_none());
+        assert_eq!(store.fold(WIDTH, WIDTH).unwrap().sealed, 1);
+        let first = store.sealed(0).unwrap().unwrap();
+        assert_eq!(value(&first, "a"), Some(5.0));
+        assert_eq!(store.fold(WIDTH, WIDTH).unwrap(), tallyd::store::Folded::default(), "{name}: nothing is new");
+        store.apply(batch(2, 0, vec![count("a", 2), count("late", 1)]), WIDTH).unwrap();
+        assert_eq!(store.fold(WIDTH, WIDTH).unwrap().amended, 1);
+        let second = store.sealed(0).unwrap().unwrap();
+        assert_eq!((value(&second, "a"), value(&second, "late")), (Some(7.0), Some(1.0)));
+        assert_ne!(first.version, second.version);
+    }
+}
+
+#[test]
+fn what_was_stated_is_struck_off_only_in_that_version_and_for_that_destination() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        for bucket in [0, WIDTH, 2 * WIDTH] {
+            store.apply(batch(1 + (bucket / WIDTH) as u64, bucket, vec![count("a", 1)]), bucket).unwrap();
+        }
+        store.fold(3 * WIDTH, 3 * WIDTH).unwrap();
+        let list = store.outstanding(0).unwrap();
+        let starts: Vec<i64> = list.iter().map(|one| one.bucket).collect();
+        assert_eq!(starts, [2 * WIDTH, WIDTH, 0], "{name}: newest first");
+        store.apply(batch(4, 0, vec![count("a", 1)]), 3 * WIDTH).unwrap();
+        store.fold(3 * WIDTH, 3 * WIDTH).unwrap();
+        assert!(!store.strike(0, list[2]).unwrap(), "amended since");
+        assert!(store.strike(0, list[1]).unwrap());
+        assert!(!store.strike(0, list[1]).unwrap());
+        assert_eq!(store.outstanding(0).unwrap().len(), 2);
+        assert_eq!(store.outstanding(1).unwrap().len(), 3);
+        assert_eq!(store.state_again(0, WIDTH + 1).unwrap(), 1);
+        assert_eq!(store.outstanding(0).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn idle_series_send_what_their_rule_says() {
+    let drop_all = IdleRules { counters: Idle::Drop, gauges: Idle::Drop, gauges_ttl: 2, ..STATSD_IDLE };
+    let zero_gauges = IdleRules { counters: Idle::Keep, gauges: Idle::Zero, after_ms: Some(15_000), ..STATSD_IDLE };
+    let cases = [
+        (STATSD_IDLE, [(Some(0.0), Some(4.0)), (Some(0.0), Some(4.0)), (Some(0.0), Some(4.0))]),
+        (drop_all, [(None, Some(4.0)), (None, None), (None, None)]),
+        (zero_gauges, [(Some(5.0), Some(0.0)), (None, None), (None, None)]),
+    ];
+    for (rules, expected) in cases {
+        for (name, store) in stores(&rules) {
+            store.apply(batch(1, 0, vec![count("a", 5), gauge("g", 1, 1, Some(4.0), 0.0)]), 0).unwrap();
+            for (at, expected) in (1_i64..).zip(expected) {
+                store.apply(batch(1 + at as u64, at * WIDTH, vec![count("other", 1)]), 0).unwrap();
+                store.fold((at + 1) * WIDTH, (at + 1) * WIDTH).unwrap();
+                let sealed = store.sealed(at * WIDTH).unwrap().unwrap();
+                assert_eq!((value(&sealed, "a"), value(&sealed, "g")), expected, "{name} bucket {at} under {rules:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_original_s_own_counters_are_never_dropped() {
+    let rules = IdleRules { counters: Idle::Drop, after_ms: Some(1), ..STATSD_IDLE };
+    for (name, store) in stores(&rules) {
+        store.apply(batch(1, 0, vec![count("statsd.packets_received", 3), count("a", 1)]), 0).unwrap();
+        store.apply(batch(2, WIDTH, vec![count("other", 1)]), 0).unwrap();
+        store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
+        let sealed = store.sealed(WIDTH).unwrap().unwrap();
+        assert_eq!((value(&sealed, "statsd.packets_received"), value(&sealed, "a")), (Some(0.0), None), "{name}");
+    }
+}
+
+#[test]
+fn gauges_carry_over_and_a_late_change_moves_its_own_bucket() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        store.apply(batch(1, 0, vec![gauge("g", 100, 1, Some(10.0), 0.0)]), 0).unwrap();
+        store.apply(batch(2, WIDTH, vec![gauge("g", WIDTH + 5, 2, None, 5.0)]), 0).unwrap();
+        store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
+        let present = |store: &Arc<dyn Store>| store.present(Kind::Gauge).unwrap()[0].gauge;
+        assert_eq!(value(&store.sealed(WIDTH).unwrap().unwrap(), "g"), Some(15.0), "{name}");
+        assert_eq!(present(&store), Some(15.0));
+        store.apply(batch(3, 0, vec![gauge("g", 50, 3, Some(99.0), 0.0)]), 0).unwrap();
+        store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
+        assert_eq!(value(&store.sealed(0).unwrap().unwrap(), "g"), Some(10.0), "an earlier set loses");
+        store.apply(batch(4, 0, vec![gauge("g", 500, 4, None, 1.0)]), 0).unwrap();
+        store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
+        assert_eq!(value(&store.sealed(0).unwrap().unwrap(), "g"), Some(11.0));
+        assert_eq!(value(&store.sealed(WIDTH).unwrap().unwrap(), "g"), Some(15.0), "and only its own bucket");
+        assert_eq!(present(&store), Some(16.0), "the present value counts what was late");
+    }
+}
+
+#[test]
+fn forgotten_series_are_gone_from_the_open_bucket() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        store.apply(batch(1, 0, vec![count("a.b", 1), count("a.c", 1), count("d", 1)]), 0).unwrap();
+        let mut gone = store.forget(Kind::Counter, &|key| key.starts_with("a.")).unwrap();
+        gone.sort();
+        assert_eq!(gone, ["a.b", "a.c"], "{name}");
+        store.fold(WIDTH, WIDTH).unwrap();
+        let sealed = store.sealed(0).unwrap().unwrap();
+        assert_eq!((value(&sealed, "a.b"), value(&sealed, "d")), (None, Some(1.0)));
+        assert_eq!(store.series_count(), 1);
+    }
+}
+
+#[test]
+fn a_bucket_past_its_keep_is_never_written_again() {
+    for (name, store) in stores(&STATSD_IDLE) {
+        store.apply(batch(1, 0, vec![count("a", 1)]), 0).unwrap();
+        let later = 3_600_000 + WIDTH;
+        assert_eq!(store.apply(batch(2, 0, vec![count("a", 1)]), later).unwrap(), Applied::Late, "{name}");
+        assert_eq!(store.apply(batch(2, 0, vec![count("a", 1)]), later).unwrap(), Applied::Duplicate);
+    }
+}
+
+#[test]
+fn beyond_its_memory_the_stated_go_first_and_the_unstated_are_counted() {
+    let store = memory(STATSD_IDLE, 20_000);
+    let entries = |number: u64| (0..50).map(|i| count(&format!("s{number}.{i}"), 1)).collect::<Vec<_>>();
+    let rules = IdleRules { counters: Idle::Drop, ..STATSD_IDLE };
+    store.set_idle_rules(rules);
+    let mut shed = 0;
+    for number in 1..=4_u64 {
+        let bucket = (number as i64 - 1) * WIDTH;
+        store.apply(batch(number, bucket, entries(number)), bucket).unwrap();
+        shed += store.fold(bucket + WIDTH, bucket + WIDTH).unwrap().shed;
+        if number == 1 {
+            for destination in [0, 1] {
+                let stated = store.outstanding(destination).unwrap()[0];
+                assert!(store.strike(destination, stated).unwrap());
+            }
+        }
+    }
+    let held: Vec<bool> = (0..4).map(|at| store.sealed(at * WIDTH).unwrap().is_some()).collect();
+    assert_eq!(held[0], false, "the stated one went first");
+    assert!(held[3], "the newest is held");
+    let waiting = store.outstanding(0).unwrap().len() as u64;
+    assert_eq!(waiting + shed, 3, "each unstated bucket waits or was counted as shed");
+}

@@ -1,0 +1,183 @@
+//! Rules about the source, read from the source: which module may look at which, and where things may be
+//! named. A rule that a machine checks need not be remembered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules by layer, from the bottom. A module may look at layers below its own, and not at its neighbours.
+const LAYERS: [&[&str]; 9] = [
+    &["limits", "clock", "health", "sys"],
+    &["metric"],
+    &["wire"],
+    &["aggregate", "store"],
+    &["ingest", "flush", "forward", "serve", "console"],
+    &["config"],
+    &["run"],
+    &["cli"],
+    &["main"],
+];
+/// Lines of a file, tests in it included.
+const FILE_LINES_MAX: usize = 500;
+
+fn sources() -> BTreeMap<PathBuf, String> {
+    fn walk(folder: &Path, into: &mut BTreeMap<PathBuf, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.insert(path.clone(), fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    walk(&src, &mut found);
+    found.into_iter().map(|(path, text)| (path.strip_prefix(&src).unwrap().to_owned(), text)).collect()
+}
+
+/// The top module a file belongs to.
+fn module(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// The top modules that a text names, outside comments and doc links.
+fn looks_at(text: &str) -> Vec<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut names = Vec::new();
+    for root in ["crate::", "tallyd::"] {
+        for part in code.split(root).skip(1) {
+            if let Some(group) = part.strip_prefix('{') {
+                let mut depth = 0;
+                let mut name = String::new();
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+                        c if depth == 0 && !c.is_whitespace() => name.push(c),
+                        _ => {}
+                    }
+                }
+                names.push(name);
+            } else {
+                names.push(part.to_owned());
+            }
+        }
+    }
+    let first = |name: String| name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn modules_look_only_downwards() {
+    for (path, text) in sources() {
+        let own = module(&path);
+        if own == "lib" {
+            continue;
+        }
+        let own_layer = layer(&own).unwrap_or_else(|| panic!("{} is in no layer", path.display()));
+        for other in looks_at(&text) {
+            let Some(other_layer) = layer(&other) else {
+                panic!("{} looks at `{other}`, which is in no layer", path.display());
+            };
+            assert!(
+                other == own || other_layer < own_layer || own_layer == 0,
+                "{} looks at `{other}`, which is not below `{own}`",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_imports_sees_groups_and_paths() {
+    let text = "use crate::metric::Sum;\nuse crate::{wire, store::{Store, Batch}, clock};\n// crate::cli\nlet x = crate::run::start();";
+    assert_eq!(looks_at(text), ["metric", "wire", "store", "clock", "run"]);
+}
+
+#[test]
+fn what_has_one_place_is_named_only_there() {
+    let places: [(&str, &[&str]); 6] = [
+        ("axum", &["serve"]),
+        ("unsafe {", &["sys.rs"]),
+        ("SystemTime::now", &["clock.rs"]),
+        ("Instant::now", &["clock.rs"]),
+        ("recvmmsg(", &["ingest/udp.rs"]),
+        ("SIOCOUTQ", &["sys.rs", "forward/carbon.rs"]),
+    ];
+    for (path, text) in sources() {
+        for (word, allowed) in places {
+            let named = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
+            assert!(
+                !named || allowed.iter().any(|place| path.starts_with(place)),
+                "{} names {word}, which belongs to {allowed:?}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn wire_and_metric_know_no_sockets_no_storage_and_no_clock() {
+    for (path, text) in sources() {
+        if ["wire", "metric"].contains(&module(&path).as_str()) {
+            for word in ["std::net", "std::fs", "std::io", "std::time::Instant", "SystemTime", "tokio", "monotonic"] {
+                assert!(!text.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_one_idea() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//! "), "{} has no header", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_unfinished_or_skipped() {
+    // Written in two parts, so that this file does not find itself.
+    let words = [["TO", "DO"], ["FIX", "ME"], ["todo", "!("], ["unimplemented", "!("], ["#[ig", "nore"]];
+    let mut all = sources();
+    for name in ["tests/it", "benches"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                all.insert(path.clone(), fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    for (path, text) in all {
+        for word in words {
+            assert!(!text.contains(&word.concat()), "{} says {}", path.display(), word.concat());
+        }
+    }
+}
+
+#[test]
+fn dependencies_say_why_they_are_there() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let mut inside = false;
+    let mut count = 0;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.contains("dependencies");
+        } else if inside && !line.trim().is_empty() {
+            assert!(line.contains(" # "), "no reason: {line}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} dependencies were found");
+}
