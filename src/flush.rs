@@ -273,7 +273,7 @@ impl Flusher {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, "buckets could not be sealed; trying again at the next tick")
+                tracing::error!(%error, "buckets could not be sealed; trying again at the next tick");
             }
         }
     }

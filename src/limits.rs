@@ -32,6 +32,8 @@ pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 
 /// Default for the most series known at a time, on one node.
 pub const SERIES_MAX: usize = 1_000_000;
+/// Raw names an ingest thread knows for each series allowed: one series has as many as its tags have orders.
+pub const RAW_NAMES_PER_SERIES: usize = 2;
 /// Default for the memory of buckets, in bytes.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
 /// Series that one tick may touch under a timestamp of their own (`|T`), per ingest thread.

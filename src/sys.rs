@@ -26,7 +26,7 @@ impl Waker {
     /// Wakes the waiting thread, now or when it next waits.
     pub fn wake(&self) {
         // Fails only when so many wake-ups are pending that the buffer is full: the thread will wake.
-        (&self.wake).write(&[1]).ok();
+        let _written = (&self.wake).write(&[1]);
     }
 
     /// Takes note of all wake-ups so far.
@@ -105,7 +105,7 @@ pub fn unacknowledged_bytes(_socket: &impl AsRawFd) -> Option<usize> {
     None
 }
 
-/// Asks for a receive buffer beyond `net.core.rmem_max`, which needs CAP_NET_ADMIN, or up to it. Returns
+/// Asks for a receive buffer beyond `net.core.rmem_max`, which needs `CAP_NET_ADMIN`, or up to it. Returns
 /// what the kernel gave, in the bytes that were asked for (it keeps twice that for its own overhead).
 pub fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<usize> {
     use nix::sys::socket::{getsockopt, setsockopt, sockopt};

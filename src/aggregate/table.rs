@@ -51,6 +51,9 @@ pub(super) struct Index {
     hasher: foldhash::fast::RandomState,
     /// Next free slot of each kind.
     next: [u32; Kind::ALL.len()],
+    /// Slots of gauges by series. One series may be sent under several raw names (tags in another order).
+    /// Their sums can be merged later, but changes of a gauge must meet in one cell to stay in order.
+    gauges: HashMap<Series, u32, foldhash::fast::RandomState>,
 }
 
 impl Index {
@@ -59,7 +62,8 @@ impl Index {
             entries: HashTable::new(),
             arena: Vec::new(),
             hasher: foldhash::fast::RandomState::default(),
-            next: [0; 4],
+            next: [0; Kind::ALL.len()],
+            gauges: HashMap::default(),
         }
     }
 
@@ -89,20 +93,33 @@ impl Index {
             && self.arena.get(at + name..at + name + tags) == Some(sample.tags)
     }
 
-    /// Gives a raw name the next slot of its kind. Lengths were checked when its key was made.
-    #[cold]
-    fn learn(&mut self, hash: u64, kind: Kind, sample: &Sample<'_>) -> Option<u32> {
-        let arena_at = u32::try_from(self.arena.len()).ok()?;
-        let (name_bytes, tags_bytes) =
-            (u16::try_from(sample.name.len()).ok()?, u16::try_from(sample.tags.len()).ok()?);
-        let next = self.next.get_mut(kind as usize)?;
+    /// The slot of a gauge that is known under another raw name.
+    fn gauge(&self, series: &Series) -> Option<u32> {
+        if series.kind() == Kind::Gauge { self.gauges.get(series).copied() } else { None }
+    }
+
+    /// Gives a series the next slot of its kind.
+    fn next_slot(&mut self, series: &Series) -> Option<u32> {
+        let next = self.next.get_mut(series.kind() as usize)?;
         let slot = *next;
-        *next += 1;
+        *next = slot.checked_add(1)?;
+        if series.kind() == Kind::Gauge {
+            self.gauges.insert(series.clone(), slot);
+        }
+        Some(slot)
+    }
+
+    /// Room for a raw name; `None` when four gigabytes of names are reached. Lengths were checked when its
+    /// key was made.
+    fn learn(&mut self, hash: u64, sample: &Sample<'_>, slot: u32) -> Option<()> {
+        let arena_at = u32::try_from(self.arena.len()).ok()?;
+        let name_bytes = u16::try_from(sample.name.len()).ok()?;
+        let tags_bytes = u16::try_from(sample.tags.len()).ok()?;
         self.arena.extend_from_slice(sample.name);
         self.arena.extend_from_slice(sample.tags);
-        let entry = Entry { hash, arena_at, name_bytes, tags_bytes, slot, kind };
+        let entry = Entry { hash, arena_at, name_bytes, tags_bytes, slot, kind: sample.value.kind() };
         self.entries.insert_unique(hash, entry, |entry| entry.hash);
-        Some(slot)
+        Some(())
     }
 }
 
@@ -325,12 +342,21 @@ impl Table {
 
     #[cold]
     fn learn(&mut self, hash: u64, kind: Kind, sample: &Sample<'_>) -> Result<u32, Refusal> {
+        if self.index.entries.len() >= self.options.series_max.saturating_mul(limits::RAW_NAMES_PER_SERIES) {
+            return Err(Refusal::SeriesLimit);
+        }
         let key = self.options.names.key(sample.name, sample.tags)?;
         let series = self.registry.intern(kind, &key)?;
-        let slot = self.index.learn(hash, kind, sample).ok_or(Refusal::SeriesLimit)?;
-        if let Some(fresh) = self.generation.fresh.get_mut(kind as usize) {
-            fresh.push(series);
-        }
+        let slot = if let Some(slot) = self.index.gauge(&series) {
+            slot
+        } else {
+            let slot = self.index.next_slot(&series).ok_or(Refusal::SeriesLimit)?;
+            if let Some(fresh) = self.generation.fresh.get_mut(kind as usize) {
+                fresh.push(series);
+            }
+            slot
+        };
+        self.index.learn(hash, sample, slot).ok_or(Refusal::SeriesLimit)?;
         Ok(slot)
     }
 

@@ -73,15 +73,13 @@ fn configuration(arguments: &Demo) -> anyhow::Result<(Config, Option<TcpListener
     config.console.listen = Some(free_tcp(8126, 0)?);
     config.http.listen = Some(free_tcp(8127, config.console.listen.map_or(0, |taken| taken.port()))?);
     let mut stand_in = None;
-    config.graphite.addresses = match &arguments.graphite {
-        Some(address) => vec![address.clone()],
-        None => {
-            let listener =
-                TcpListener::bind(("127.0.0.1", 0)).context("no port for the stand-in of Graphite")?;
-            let address = listener.local_addr()?.to_string();
-            stand_in = Some(listener);
-            vec![address]
-        }
+    config.graphite.addresses = if let Some(address) = &arguments.graphite {
+        vec![address.clone()]
+    } else {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the stand-in of Graphite")?;
+        let address = listener.local_addr()?.to_string();
+        stand_in = Some(listener);
+        vec![address]
     };
     Ok((config, stand_in))
 }
@@ -136,7 +134,7 @@ fn show_lines(receiver: &TcpListener) {
             |line: &&String| [".count ", ".upper_90 ", "gauges."].iter().any(|part| line.contains(part));
         let shown: Vec<&String> = lines.iter().filter(business).filter(wanted).take(LINES_SHOWN).collect();
         let more = lines.len() - shown.len();
-        let text: String = shown.iter().map(|line| format!("    {line}\n")).collect();
+        let text = shown.iter().fold(String::new(), |text, line| text + "    " + line + "\n");
         // Without a stdout there is nobody to show it to; the demo itself will notice.
         say(&format!("  to Graphite:\n{text}    … and {more} more\n")).ok();
     }

@@ -22,7 +22,12 @@ pub fn migrate(statsd_text: &str) -> Result<(String, Vec<String>), ConfigError> 
     let entries = config::translate(statsd_text)?.entries;
     let config = &loaded.config;
     let mut warnings = loaded.warnings;
+    let trailing_dot = config.expand.naming.suffix.as_deref() == Some("");
     for (is_set, warning) in [
+        (
+            trailing_dot,
+            "graphite.globalSuffix \"\": statsd ends every name in a dot then; tallyd's own file leaves it out",
+        ),
         (config.debug, "debug: tallyd's own file has no such key"),
         (config.ingest.dump_lines, "dumpMessages: tallyd's own file has no such key"),
         (

@@ -139,7 +139,8 @@ impl Keys {
 
     fn config(self, switches: Switches, effective: &[Effective]) -> Config {
         let Self { ingest, flush, mut graphite, limits, .. } = self;
-        let Switches { dialect, debug, dump_lines, healthy, reload_on_change, trailing_dot, config_lines } = switches;
+        let Switches { dialect, debug, dump_lines, healthy, reload_on_change, trailing_dot, config_lines } =
+            switches;
         if trailing_dot {
             graphite.naming.suffix.get_or_insert_default();
         }
@@ -156,8 +157,7 @@ impl Keys {
                 udp: ingest.udp,
                 tcp: ingest.tcp,
                 unix: ingest.unix,
-                // statsd is one thread, so that what several clients do to one gauge stays in the order of arrival.
-                threads: if dialect == Dialect::Statsd { ingest.threads.max(1) } else { ingest.threads },
+                threads: ingest.threads,
                 receive_buffer: ingest.receive_buffer,
                 allow: ingest.allow,
                 datagram_bytes_max: limits.datagram_bytes_max,

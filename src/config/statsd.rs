@@ -46,6 +46,12 @@ impl Translator<'_> {
                 ),
             }
         }
+        self.rule(
+            "ingest",
+            "threads",
+            1,
+            "statsd is one thread: changes of a gauge stay in the order of arrival",
+        );
         self.rule("flush", "grace", "0s", "statsd flushes at the end of the interval");
     }
 
@@ -167,10 +173,13 @@ impl Translator<'_> {
     /// Without the percentiles beyond 100, for which there is nothing to compute.
     fn computable(&mut self, percentiles: Vec<Value>) -> Vec<Value> {
         let number = |value: &Value| value.as_float().or(value.as_integer().map(|whole| whole as f64));
-        let (inside, beyond): (Vec<_>, Vec<_>) =
-            percentiles.into_iter().partition(|value| number(value).is_some_and(|number| number.abs() <= 100.0));
+        let (inside, beyond): (Vec<_>, Vec<_>) = percentiles
+            .into_iter()
+            .partition(|value| number(value).is_some_and(|number| number.abs() <= 100.0));
         for percentile in beyond {
-            self.warn(format!("percentThreshold {percentile}: there is nothing to compute beyond 100; left out"));
+            self.warn(format!(
+                "percentThreshold {percentile}: there is nothing to compute beyond 100; left out"
+            ));
         }
         inside
     }
@@ -266,7 +275,10 @@ impl Translator<'_> {
             ));
         }
         Switches {
-            trailing_dot: self.get("graphite.globalSuffix").and_then(Js::text).is_some_and(|suffix| suffix.is_empty()),
+            trailing_dot: self
+                .get("graphite.globalSuffix")
+                .and_then(Js::text)
+                .is_some_and(|suffix| suffix.is_empty()),
             dialect: Dialect::Statsd,
             debug: self.truthy("debug").is_some(),
             dump_lines: self.truthy("dumpMessages").is_some(),

@@ -126,7 +126,9 @@ impl Flight {
         loop {
             match stream.read(&mut answer) {
                 Ok(0) if sys::unacknowledged_bytes(stream).unwrap_or(0) == 0 => return Some(Ok(())),
-                Ok(0) => return Some(Err(ForwardError::Unconfirmed("it closed before it had read everything"))),
+                Ok(0) => {
+                    return Some(Err(ForwardError::Unconfirmed("it closed before it had read everything")));
+                }
                 // Carbon says nothing; whatever this is, the end may still come.
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

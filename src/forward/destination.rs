@@ -328,7 +328,8 @@ impl Destination {
             Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
             Protocol::Pickle => Encoder::Pickle(Pickler::default()),
         };
-        let mut payload = Payload { bytes: Vec::new(), length: 0, stated: Vec::new(), points: 0, unsendable: 0 };
+        let mut payload =
+            Payload { bytes: Vec::new(), length: 0, stated: Vec::new(), points: 0, unsendable: 0 };
         for &outstanding in list {
             let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
             if backlog && !all && self.allowance <= 0.0 {
@@ -389,10 +390,12 @@ impl Destination {
 
     fn send(&mut self, mut payload: Payload, stop_at: Option<Instant>) -> Round {
         let started = clock::monotonic_now();
-        let patience = stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
+        let patience =
+            stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
         match self.carbon.send(&payload.bytes, patience) {
             Ok(flight) => {
-                self.newest = payload.stated.iter().map(|stated| stated.bucket).fold(self.newest, WallMs::max);
+                self.newest =
+                    payload.stated.iter().map(|stated| stated.bucket).fold(self.newest, WallMs::max);
                 payload.length = std::mem::take(&mut payload.bytes).len() as u64;
                 self.in_flight.push(InFlight { flight, payload, started });
                 Round::Sent

@@ -1,7 +1,7 @@
 //! From a tally to statsd's output names.
 //!
 //! In comes a sealed bucket and the rules; out go points, in statsd's order: counters, timers, gauges, sets,
-//! then statsd's own figures. The maths is that of statsd's process_metrics, written over a distribution that
+//! then statsd's own figures. The maths is that of statsd's `process_metrics`, written over a distribution that
 //! may be a sketch. It knows no sockets, and what carbon would choke on is counted here and left out.
 
 use super::Stamp;
@@ -261,7 +261,7 @@ impl Writer<'_> {
             Scheme::Legacy if name == "numStats" => self.named(&[], &naming.own_prefix, &[name], value),
             Scheme::Legacy => self.named(&["stats"], &naming.own_prefix, &[name], value),
             Scheme::Statsd | Scheme::Plain => {
-                self.named(&[&naming.prefix], &naming.own_prefix, &[name], value)
+                self.named(&[&naming.prefix], &naming.own_prefix, &[name], value);
             }
         }
     }

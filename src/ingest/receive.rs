@@ -21,7 +21,7 @@ pub struct Receiver {
 struct Line<'a> {
     recorder: &'a mut Recorder,
     sender: &'a dyn Display,
-    line: &'a [u8],
+    text: &'a [u8],
 }
 
 impl Visitor for Line<'_> {
@@ -34,7 +34,7 @@ impl Visitor for Line<'_> {
     }
 
     fn refused(&mut self, reason: Refusal) {
-        self.recorder.refuse(reason, self.sender, self.line);
+        self.recorder.refuse(reason, self.sender, self.text);
     }
 
     fn field_ignored(&mut self) {
@@ -79,7 +79,7 @@ impl Receiver {
                 Some(end) => (rest.get(..end).unwrap_or(rest), rest.get(end + 1..).unwrap_or(b"")),
                 None => (rest, &b""[..]),
             };
-            let mut visitor = Line { recorder: &mut self.recorder, sender, line };
+            let mut visitor = Line { recorder: &mut self.recorder, sender, text: line };
             lines += u64::from(statsd::line(self.grammar, line, &mut visitor));
             if self.dump_lines && !line.is_empty() {
                 tracing::info!(%sender, line = %line.escape_ascii(), "received");

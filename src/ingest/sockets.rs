@@ -125,13 +125,12 @@ impl Bound {
             first = None;
         }
         for thread in 0..threads {
-            let socket = match first.take() {
-                Some(socket) => socket,
-                None => {
-                    let (socket, bound_at) = bind_ip(Type::DGRAM, at, only_v6, true).map_err(fail)?;
-                    at = bound_at;
-                    socket
-                }
+            let socket = if let Some(socket) = first.take() {
+                socket
+            } else {
+                let (socket, bound_at) = bind_ip(Type::DGRAM, at, only_v6, true).map_err(fail)?;
+                at = bound_at;
+                socket
             };
             let given = sys::set_receive_buffer(&socket, options.receive_buffer).map_err(fail)?;
             if thread == 0 {

@@ -76,7 +76,8 @@ impl StreamThread {
         let mut waiting = UnixStream::from_std(self.waker.waiting_end()?)?;
         let mut wakes = [0; 64];
         while !self.stop.load(Ordering::Relaxed) {
-            waiting.read(&mut wakes).await?;
+            // How many wake-ups there were does not matter.
+            let _wakes = waiting.read(&mut wakes).await?;
             let mut receiver = shared.receiver.borrow_mut();
             if receiver.recorder().tick_begun() {
                 receiver.recorder().hand_over();

@@ -16,6 +16,7 @@ const FIXED_MIN: f64 = 1e-3;
 /// Largest mantissa of a [`Number::Decimal`]: every integer up to here is a double.
 pub const MANTISSA_MAX: u64 = 1 << 53;
 /// Powers of ten that fit a double exactly and a `u64`, for the places of a decimal.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would stop at a bad index")]
 const POWERS: [u64; PLACES as usize + 1] = {
     let mut powers = [1; PLACES as usize + 1];
     let mut i = 1;
@@ -105,7 +106,7 @@ impl Sum {
     /// Adds a double, rounded to the unit where that keeps all its digits.
     pub fn add_f64(&mut self, value: f64) {
         let magnitude = value.abs();
-        if value != 0.0 && (magnitude < FIXED_MIN || magnitude >= FIXED_MAX) {
+        if value != 0.0 && !(FIXED_MIN..FIXED_MAX).contains(&magnitude) {
             self.float += value;
         } else {
             let whole = value.trunc();
@@ -136,12 +137,11 @@ impl Sum {
 
     #[inline]
     fn add_fixed(&mut self, units: i128) {
-        match self.fixed.checked_add(units) {
-            Some(sum) => self.fixed = sum,
-            None => {
-                self.float += self.fixed as f64 / ONE as f64;
-                self.fixed = units;
-            }
+        if let Some(sum) = self.fixed.checked_add(units) {
+            self.fixed = sum;
+        } else {
+            self.float += self.fixed as f64 / ONE as f64;
+            self.fixed = units;
         }
     }
 }

@@ -25,7 +25,7 @@ pub const HLL_BYTES: usize = HEADER + REGISTERS * 6 / 8;
 /// Redis's seed.
 const SEED: u64 = 0xadc8_3b19;
 
-/// The hash of a member: MurmurHash64A with Redis's seed, over `salt` and the member.
+/// The hash of a member: `MurmurHash64A` with Redis's seed, over `salt` and the member.
 #[must_use]
 pub fn hash_member(salt: &[u8], member: &[u8]) -> u64 {
     if salt.is_empty() { murmur64a(member) } else { murmur64a(&[salt, member].concat()) }

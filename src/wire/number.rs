@@ -43,8 +43,7 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
 fn short_decimal(text: &[u8]) -> Option<Number> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
     };
     if digits.len() > SHORT_BYTES_MAX {
         return None;

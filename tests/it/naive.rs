@@ -39,7 +39,13 @@ pub(crate) fn fast(grammar: Grammar, line: &[u8]) -> Vec<Found> {
                 Value::Member(member) => FoundValue::Member(member.to_vec()),
             };
             let (name, tags) = (sample.name.to_vec(), sample.tags.to_vec());
-            self.0.push(Found::Sample { name, tags, value, weight: sample.weight, timestamp: sample.timestamp });
+            self.0.push(Found::Sample {
+                name,
+                tags,
+                value,
+                weight: sample.weight,
+                timestamp: sample.timestamp,
+            });
         }
         fn refused(&mut self, reason: Refusal) {
             self.0.push(Found::Refused(reason));
@@ -88,7 +94,11 @@ fn native(unknown: UnknownType, line: &[u8]) -> Vec<Found> {
     if line.starts_with(b"_sc|") {
         let parts = split(line, b'|');
         let status = parts.get(2).is_some_and(|s| [&b"0"[..], b"1", b"2", b"3"].contains(&s.as_slice()));
-        return vec![if status && !parts[1].is_empty() { Found::ServiceCheck } else { Found::Refused(Refusal::BadEvent) }];
+        return vec![if status && !parts[1].is_empty() {
+            Found::ServiceCheck
+        } else {
+            Found::Refused(Refusal::BadEvent)
+        }];
     }
     let (name, Some(rest)) = cut(line, b':') else {
         return vec![Found::Refused(Refusal::NoType)];
@@ -97,7 +107,11 @@ fn native(unknown: UnknownType, line: &[u8]) -> Vec<Found> {
         return vec![Found::Refused(Refusal::EmptyName)];
     }
     let fields = split(&rest, b'|');
-    let tags = fields.iter().skip(2).find(|field| field.starts_with(b"#")).map_or(Vec::new(), |field| field[1..].to_vec());
+    let tags = fields
+        .iter()
+        .skip(2)
+        .find(|field| field.starts_with(b"#"))
+        .map_or(Vec::new(), |field| field[1..].to_vec());
     let mut found = Vec::new();
     let mut values = fields[0].clone();
     let mut at = 1;
@@ -141,7 +155,7 @@ fn native_value(unknown: UnknownType, ty: &[u8], text: &[u8]) -> Result<FoundVal
         b"c" => Ok(FoundValue::Count(number(text)?)),
         b"ms" if number(text)? < 0.0 => Err(Refusal::NegativeTimer),
         b"ms" | b"h" | b"d" => Ok(FoundValue::Time(number(text)?)),
-        b"g" => gauge(text, number(text)?),
+        b"g" => Ok(gauge(text, number(text)?)),
         b"s" if text.is_empty() => Err(Refusal::BadValue),
         b"s" => Ok(FoundValue::Member(text.to_vec())),
         b"" => Err(Refusal::NoType),
@@ -150,9 +164,9 @@ fn native_value(unknown: UnknownType, ty: &[u8], text: &[u8]) -> Result<FoundVal
     }
 }
 
-fn gauge(text: &[u8], value: f64) -> Result<FoundValue, Refusal> {
+fn gauge(text: &[u8], value: f64) -> FoundValue {
     let signed = text.starts_with(b"+") || text.starts_with(b"-");
-    Ok(if signed { FoundValue::Add(value) } else { FoundValue::Set(value) })
+    if signed { FoundValue::Add(value) } else { FoundValue::Set(value) }
 }
 
 /// Sign, digits with at most one point and at least one digit, exponent.
@@ -169,8 +183,10 @@ fn number(text: &[u8]) -> Result<f64, Refusal> {
         None => (unsigned, None),
     };
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let good_mantissa = mantissa.chars().filter(|&c| c == '.').count() <= 1 && digits(&mantissa.replacen('.', "", 1));
-    let good_exponent = exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
+    let good_mantissa =
+        mantissa.chars().filter(|&c| c == '.').count() <= 1 && digits(&mantissa.replacen('.', "", 1));
+    let good_exponent =
+        exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
     if !good_mantissa || !good_exponent {
         return Err(Refusal::BadValue);
     }
@@ -211,7 +227,10 @@ fn is_event(line: &[u8]) -> bool {
     let Some(end) = title.checked_add(text).and_then(|both| both.checked_add(1)) else {
         return false;
     };
-    title > 0 && body.len() >= end && body[title..].first() == Some(&b'|') && [None, Some(&b'|')].contains(&body.get(end))
+    title > 0
+        && body.len() >= end
+        && body[title..].first() == Some(&b'|')
+        && [None, Some(&b'|')].contains(&body.get(end))
 }
 
 /// statsd's own parser, step by step as its source does it, without its crashes.
@@ -233,7 +252,8 @@ fn original(unknown: UnknownType, line: &[u8]) -> Vec<Found> {
         line = head;
     }
     let text = line;
-    let marks: Vec<usize> = (0..text.len().saturating_sub(1)).filter(|&at| text[at..].starts_with(b"|#")).collect();
+    let marks: Vec<usize> =
+        (0..text.len().saturating_sub(1)).filter(|&at| text[at..].starts_with(b"|#")).collect();
     let head = marks.first().map_or(&text[..], |&at| &text[..at]);
     let tags = marks.first().map_or(&b""[..], |&at| {
         let rest = &text[at + 2..];
@@ -246,7 +266,13 @@ fn original(unknown: UnknownType, line: &[u8]) -> Vec<Found> {
     }
     let sample = |part: &Vec<u8>| {
         let (value, weight) = original_value(unknown, &split(part, b'|'))?;
-        Ok(Found::Sample { name: parts[0].clone(), tags: tags.to_vec(), value, weight, timestamp: timestamp? })
+        Ok(Found::Sample {
+            name: parts[0].clone(),
+            tags: tags.to_vec(),
+            value,
+            weight,
+            timestamp: timestamp?,
+        })
     };
     parts[1..].iter().map(|part| sample(part).unwrap_or_else(Found::Refused)).collect()
 }
@@ -272,7 +298,7 @@ fn original_value(unknown: UnknownType, fields: &[Vec<u8>]) -> Result<(FoundValu
     let counter = unknown == UnknownType::Counter;
     let value = match js_trim(ty).as_slice() {
         b"ms" => FoundValue::Time(number),
-        b"g" => gauge(text, number)?,
+        b"g" => gauge(text, number),
         b"s" => FoundValue::Member(text.clone()),
         b"c" => FoundValue::Count(number),
         _ if counter => FoundValue::Count(number),
@@ -285,7 +311,10 @@ fn original_value(unknown: UnknownType, fields: &[Vec<u8>]) -> Result<(FoundValu
 
 fn js_trim(text: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(text) {
-        Ok(text) => text.trim_matches(|c: char| c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}')).as_bytes().to_vec(),
+        Ok(text) => text
+            .trim_matches(|c: char| c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}'))
+            .as_bytes()
+            .to_vec(),
         Err(_) => text.trim_ascii().to_vec(),
     }
 }

@@ -19,11 +19,17 @@ fn count(value: f64) -> FoundValue {
 }
 
 fn values(found: &[Found]) -> Vec<FoundValue> {
-    found.iter().filter_map(|one| if let Found::Sample { value, .. } = one { Some(value.clone()) } else { None }).collect()
+    found
+        .iter()
+        .filter_map(|one| if let Found::Sample { value, .. } = one { Some(value.clone()) } else { None })
+        .collect()
 }
 
 fn refusals(found: &[Found]) -> Vec<Refusal> {
-    found.iter().filter_map(|one| if let Found::Refused(reason) = one { Some(*reason) } else { None }).collect()
+    found
+        .iter()
+        .filter_map(|one| if let Found::Refused(reason) = one { Some(*reason) } else { None })
+        .collect()
 }
 
 fn check(grammar: Grammar, line: &str, wanted: &[FoundValue], refused: &[Refusal]) {
@@ -159,7 +165,9 @@ fn lines_that_the_original_calls_bad() {
 
 #[test]
 fn sample_rates_weigh_as_the_original_weighs_them() {
-    for (line, weight) in [("a:1|c|@0.1", 10.0), ("a:1|c|@2e-1", 0.5), ("a:1|c|@1e-1", 1.0), ("a:1|c|@2", 0.5)] {
+    for (line, weight) in
+        [("a:1|c|@0.1", 10.0), ("a:1|c|@2e-1", 0.5), ("a:1|c|@1e-1", 1.0), ("a:1|c|@2", 0.5)]
+    {
         let found = fast(STATSD, line.as_bytes());
         assert!(matches!(found[..], [Found::Sample { weight: w, .. }] if w == weight), "{line}: {found:?}");
     }

@@ -67,7 +67,10 @@ fn a_batch_is_applied_once_and_in_order() {
         let one = batch(1, 0, vec![count("a", 5)]);
         assert_eq!(store.apply(one.clone(), 100).unwrap(), Applied::Done, "{name}");
         assert_eq!(store.apply(one.clone(), 100).unwrap(), Applied::Duplicate);
-        assert_eq!(store.apply(batch(3, 0, vec![count("a", 1)]), 100).unwrap(), Applied::Gap { watermark: 1 });
+        assert_eq!(
+            store.apply(batch(3, 0, vec![count("a", 1)]), 100).unwrap(),
+            Applied::Gap { watermark: 1 }
+        );
         assert_eq!(store.apply(batch(2, 0, vec![count("a", 1), count("a", 1)]), 100).unwrap(), Applied::Done);
         let other = Batch { producer: 2, ..one };
         assert_eq!(store.apply(other, 100).unwrap(), Applied::Done);
@@ -86,7 +89,11 @@ fn a_bucket_is_sealed_when_it_is_due_and_amended_when_more_comes() {
         assert_eq!(store.fold(WIDTH, WIDTH).unwrap().sealed, 1);
         let first = store.sealed(0).unwrap().unwrap();
         assert_eq!(value(&first, "a"), Some(5.0));
-        assert_eq!(store.fold(WIDTH, WIDTH).unwrap(), tallyd::store::Folded::default(), "{name}: nothing is new");
+        assert_eq!(
+            store.fold(WIDTH, WIDTH).unwrap(),
+            tallyd::store::Folded::default(),
+            "{name}: nothing is new"
+        );
         store.apply(batch(2, 0, vec![count("a", 2), count("late", 1)]), WIDTH).unwrap();
         assert_eq!(store.fold(WIDTH, WIDTH).unwrap().amended, 1);
         let second = store.sealed(0).unwrap().unwrap();
@@ -120,7 +127,8 @@ fn what_was_stated_is_struck_off_only_in_that_version_and_for_that_destination()
 #[test]
 fn idle_series_send_what_their_rule_says() {
     let drop_all = IdleRules { counters: Idle::Drop, gauges: Idle::Drop, gauges_ttl: 2, ..STATSD_IDLE };
-    let zero_gauges = IdleRules { counters: Idle::Keep, gauges: Idle::Zero, after_ms: Some(15_000), ..STATSD_IDLE };
+    let zero_gauges =
+        IdleRules { counters: Idle::Keep, gauges: Idle::Zero, after_ms: Some(25_000), ..STATSD_IDLE };
     let cases = [
         (STATSD_IDLE, [(Some(0.0), Some(4.0)), (Some(0.0), Some(4.0)), (Some(0.0), Some(4.0))]),
         (drop_all, [(None, Some(4.0)), (None, None), (None, None)]),
@@ -133,7 +141,11 @@ fn idle_series_send_what_their_rule_says() {
                 store.apply(batch(1 + at as u64, at * WIDTH, vec![count("other", 1)]), 0).unwrap();
                 store.fold((at + 1) * WIDTH, (at + 1) * WIDTH).unwrap();
                 let sealed = store.sealed(at * WIDTH).unwrap().unwrap();
-                assert_eq!((value(&sealed, "a"), value(&sealed, "g")), expected, "{name} bucket {at} under {rules:?}");
+                assert_eq!(
+                    (value(&sealed, "a"), value(&sealed, "g")),
+                    expected,
+                    "{name} bucket {at} under {rules:?}"
+                );
             }
         }
     }
@@ -147,7 +159,11 @@ fn the_original_s_own_counters_are_never_dropped() {
         store.apply(batch(2, WIDTH, vec![count("other", 1)]), 0).unwrap();
         store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
         let sealed = store.sealed(WIDTH).unwrap().unwrap();
-        assert_eq!((value(&sealed, "statsd.packets_received"), value(&sealed, "a")), (Some(0.0), None), "{name}");
+        assert_eq!(
+            (value(&sealed, "statsd.packets_received"), value(&sealed, "a")),
+            (Some(0.0), None),
+            "{name}"
+        );
     }
 }
 
@@ -214,7 +230,7 @@ fn beyond_its_memory_the_stated_go_first_and_the_unstated_are_counted() {
         }
     }
     let held: Vec<bool> = (0..4).map(|at| store.sealed(at * WIDTH).unwrap().is_some()).collect();
-    assert_eq!(held[0], false, "the stated one went first");
+    assert!(!held[0], "the stated one went first");
     assert!(held[3], "the newest is held");
     let waiting = store.outstanding(0).unwrap().len() as u64;
     assert_eq!(waiting + shed, 3, "each unstated bucket waits or was counted as shed");

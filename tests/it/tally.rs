@@ -2,8 +2,8 @@
 //! samples are cut into parts. Sketches are held against exact answers and against another implementation.
 
 use proptest::prelude::*;
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use sketches_ddsketch::{Config, DDSketch};
 use tallyd::metric::gauge::{Change, Order};
 use tallyd::metric::sketch::{ERROR, Sketch};
@@ -24,7 +24,9 @@ enum Sample {
 fn of_kind(kind: Kind) -> BoxedStrategy<Sample> {
     let weight = prop::sample::select(vec![1.0, 2.0, 10.0, 1.0 / 0.3]);
     match kind {
-        Kind::Counter => (-1_000_000_i64..1_000_000, 0_u8..6, weight).prop_map(|(m, p, w)| Sample::Count(m, p, w)).boxed(),
+        Kind::Counter => {
+            (-1_000_000_i64..1_000_000, 0_u8..6, weight).prop_map(|(m, p, w)| Sample::Count(m, p, w)).boxed()
+        }
         Kind::Timer => (0_u32..100_000, weight).prop_map(|(v, w)| Sample::Time(v, w)).boxed(),
         Kind::Gauge => (0_i64..500, any::<Option<i8>>(), -50_i32..50)
             .prop_map(|(at, set, delta)| Sample::Gauge(at, set.map(i32::from), delta))
@@ -34,7 +36,8 @@ fn of_kind(kind: Kind) -> BoxedStrategy<Sample> {
 }
 
 fn samples() -> impl Strategy<Value = (Kind, Vec<Sample>)> {
-    prop::sample::select(Kind::ALL.to_vec()).prop_flat_map(|kind| (Just(kind), prop::collection::vec(of_kind(kind), 0..40)))
+    prop::sample::select(Kind::ALL.to_vec())
+        .prop_flat_map(|kind| (Just(kind), prop::collection::vec(of_kind(kind), 0..40)))
 }
 
 /// A tally of some samples. A gauge's change is named by where it stands in the whole, so that no two are
@@ -83,9 +86,23 @@ fn figures(tally: &Tally) -> Vec<f64> {
         Tally::Timer(digest) => {
             let mut figures = vec![digest.events()];
             if let Some(all) = digest.distribution() {
-                figures.extend([all.weight, all.min, all.max, all.sum, all.sum_squares, all.mean(), all.std(), all.median()]);
+                figures.extend([
+                    all.weight,
+                    all.min,
+                    all.max,
+                    all.sum,
+                    all.sum_squares,
+                    all.mean(),
+                    all.std(),
+                    all.median(),
+                ]);
                 for percent in [90.0, 50.0, 99.9, -10.0] {
-                    figures.extend(all.part(percent).map(|part| [part.weight, part.boundary, part.sum]).into_iter().flatten());
+                    figures.extend(
+                        all.part(percent)
+                            .map(|part| [part.weight, part.boundary, part.sum])
+                            .into_iter()
+                            .flatten(),
+                    );
                 }
             }
             figures
@@ -140,7 +157,14 @@ fn quantile(sketch: &Sketch, percent: f64) -> f64 {
     let total: f64 = points.iter().map(|(_, weight)| weight).sum();
     let rank = (percent / 100.0 * total + 0.5).floor().max(1.0);
     let mut below = 0.0;
-    points.iter().find(|(_, weight)| { below += weight; below >= rank }).unwrap().0
+    points
+        .iter()
+        .find(|(_, weight)| {
+            below += weight;
+            below >= rank
+        })
+        .unwrap()
+        .0
 }
 
 #[test]
@@ -155,7 +179,13 @@ fn sketched_quantiles_are_within_one_percent_on_every_shape() {
     let pareto: Vec<f64> = (0..50_000).map(|_| random.random::<f64>().max(1e-9).powf(-1.0 / 1.1)).collect();
     let signed: Vec<f64> = uniform.iter().map(|value| value - 500.0).collect();
     let spikes: Vec<f64> = (0..50_000).map(|i| [1e-9, 1.0, 1.0 + 1e-12, 1e9, 3.3e15][i % 5]).collect();
-    for (name, values) in [("log-normal", log_normal), ("uniform", uniform), ("Pareto", pareto), ("signed", signed), ("spikes", spikes)] {
+    for (name, values) in [
+        ("log-normal", log_normal),
+        ("uniform", uniform),
+        ("Pareto", pareto),
+        ("signed", signed),
+        ("spikes", spikes),
+    ] {
         let mut sketch = Sketch::default();
         let mut other = DDSketch::new(Config::new(ERROR, 8_192, 1e-9));
         for &value in &values {
@@ -166,22 +196,33 @@ fn sketched_quantiles_are_within_one_percent_on_every_shape() {
         sorted.sort_by(f64::total_cmp);
         for percent in [0.1, 1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 99.0, 99.9, 100.0] {
             let (shown, truth) = (quantile(&sketch, percent), exact(&sorted, percent));
-            assert!((shown - truth).abs() <= ERROR * truth.abs() * 1.000_001 + 1e-12, "{name} p{percent}: {shown} for {truth}");
+            assert!(
+                (shown - truth).abs() <= ERROR * truth.abs() * 1.000_001 + 1e-12,
+                "{name} p{percent}: {shown} for {truth}"
+            );
             let rival = other.quantile(percent / 100.0).unwrap().unwrap();
-            assert!((shown - rival).abs() <= 3.0 * ERROR * truth.abs() + 1e-9, "{name} p{percent}: {shown}, and {rival} by another");
+            assert!(
+                (shown - rival).abs() <= 3.0 * ERROR * truth.abs() + 1e-9,
+                "{name} p{percent}: {shown}, and {rival} by another"
+            );
         }
     }
 }
 
 #[test]
 fn estimates_of_uniques_merge_to_the_same_registers() {
-    let hashes: Vec<u64> = (0..30_000_u32).map(|member| hash_member(b"", format!("user-{member}").as_bytes())).collect();
+    let hashes: Vec<u64> =
+        (0..30_000_u32).map(|member| hash_member(b"", format!("user-{member}").as_bytes())).collect();
     let mut whole = Hll::default();
-    hashes.iter().for_each(|&hash| whole.insert(hash));
+    for &hash in &hashes {
+        whole.insert(hash);
+    }
     let mut merged = Hll::default();
     for part in hashes.rchunks(7_001) {
         let mut one = Hll::default();
-        part.iter().for_each(|&hash| one.insert(hash));
+        for &hash in part {
+            one.insert(hash);
+        }
         merged.merge(&one);
     }
     assert_eq!(whole.as_bytes(), merged.as_bytes());

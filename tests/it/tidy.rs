@@ -49,7 +49,8 @@ fn layer(module: &str) -> Option<usize> {
 
 /// The top modules that a text names, outside comments and doc links.
 fn looks_at(text: &str) -> Vec<String> {
-    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut names = Vec::new();
     for root in ["crate::", "tallyd::"] {
         for part in code.split(root).skip(1) {
@@ -72,7 +73,8 @@ fn looks_at(text: &str) -> Vec<String> {
             }
         }
     }
-    let first = |name: String| name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let first =
+        |name: String| name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     names.into_iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
@@ -129,7 +131,9 @@ fn what_has_one_place_is_named_only_there() {
 fn wire_and_metric_know_no_sockets_no_storage_and_no_clock() {
     for (path, text) in sources() {
         if ["wire", "metric"].contains(&module(&path).as_str()) {
-            for word in ["std::net", "std::fs", "std::io", "std::time::Instant", "SystemTime", "tokio", "monotonic"] {
+            for word in
+                ["std::net", "std::fs", "std::io", "std::time::Instant", "SystemTime", "tokio", "monotonic"]
+            {
                 assert!(!text.contains(word), "{} names {word}", path.display());
             }
         }

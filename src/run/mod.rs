@@ -1,4 +1,4 @@
-//! All stages, put together: the only file that knows them all.
+//! All stages, put together: the only folder that knows them all.
 //!
 //! ```text
 //!   threads: ingest (one a socket) · streams · flusher · one for each destination · web (HTTP, console)
@@ -7,23 +7,22 @@
 //!
 //! In comes a configuration; out goes a running [`Service`], or an error before anything has started.
 
-use crate::aggregate::{self, Registry, epoch::Epoch};
+mod ingest;
+mod web;
+
+use crate::aggregate::epoch::Epoch;
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::console::{self, Console};
 use crate::flush::{self, Command, Flusher};
 use crate::forward::{Destination, DestinationStatus, Signal, expand};
 use crate::health::Books;
-use crate::ingest::receive::Receiver;
-use crate::ingest::stream::StreamThread;
-use crate::ingest::udp::DatagramThread;
 use crate::ingest::{Bound, IngestError};
 use crate::limits;
-use crate::serve::{GraphiteStatus, Server};
 use crate::store::memory::{MemoryRules, MemoryStore};
 use crate::store::{Store, StoreUrl};
 use crate::sys::Waker;
 use arc_swap::ArcSwap;
+use ingest::IngestThreads;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,6 +32,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
+use web::Web;
 
 /// Commands that may wait for the flusher.
 const COMMANDS: usize = 64;
@@ -239,85 +239,6 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<JoinH
     std::thread::Builder::new().name(name).spawn(work)
 }
 
-/// The ingest threads and what they share.
-struct IngestThreads<'a> {
-    config: &'a Config,
-    clock: &'a Clock,
-    options: Arc<aggregate::Options>,
-    registry: Arc<Registry>,
-    stop: Arc<AtomicBool>,
-    wakers: Vec<Arc<Waker>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl<'a> IngestThreads<'a> {
-    fn new(config: &'a Config, clock: &'a Clock) -> Self {
-        Self {
-            config,
-            clock,
-            options: Arc::new(config.aggregate.clone()),
-            registry: Arc::new(Registry::new(config.aggregate.series_max)),
-            stop: Arc::default(),
-            wakers: Vec::new(),
-            threads: Vec::new(),
-        }
-    }
-
-    fn start(&mut self, bound: &mut Bound, epoch: &Arc<Epoch>) -> io::Result<Vec<aggregate::Collector>> {
-        let allow: Arc<[ipnet::IpNet]> = self.config.ingest.allow.as_slice().into();
-        let mut collectors = Vec::new();
-        for (number, socket) in std::mem::take(&mut bound.datagrams).into_iter().enumerate() {
-            let (receiver, waker) = self.receiver(epoch, &mut collectors)?;
-            let name = socket.name.clone();
-            let thread = DatagramThread {
-                socket,
-                receiver,
-                allow: Arc::clone(&allow),
-                waker,
-                stop: Arc::clone(&self.stop),
-                datagram_bytes_max: self.config.ingest.datagram_bytes_max,
-            };
-            let work = move || die_on_error(&name, thread.run().map_err(io::Error::from));
-            self.threads.push(spawn(format!("ingest-{number}"), work)?);
-        }
-        if !(bound.tcp.is_empty() && bound.unix_streams.is_empty()) {
-            let (receiver, waker) = self.receiver(epoch, &mut collectors)?;
-            let thread = StreamThread {
-                tcp: std::mem::take(&mut bound.tcp),
-                unix: std::mem::take(&mut bound.unix_streams),
-                receiver,
-                allow,
-                waker,
-                stop: Arc::clone(&self.stop),
-            };
-            self.threads.push(spawn("streams".to_owned(), move || die_on_error("streams", thread.run()))?);
-        }
-        Ok(collectors)
-    }
-
-    fn receiver(
-        &mut self,
-        epoch: &Arc<Epoch>,
-        collectors: &mut Vec<aggregate::Collector>,
-    ) -> io::Result<(Receiver, Arc<Waker>)> {
-        let waker = Arc::new(Waker::new()?);
-        self.wakers.push(Arc::clone(&waker));
-        let (options, registry) = (Arc::clone(&self.options), Arc::clone(&self.registry));
-        let (recorder, collector) =
-            aggregate::epoch::pair(options, registry, Arc::clone(epoch), Arc::clone(&waker));
-        collectors.push(collector);
-        Ok((Receiver::new(recorder, self.config.ingest.grammar, self.config.ingest.dump_lines), waker))
-    }
-}
-
-/// A thread that cannot go on ends the process: a collector that silently stopped listening is worse.
-fn die_on_error(name: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "{name} failed; stopping, since lines would go unheard");
-        std::process::exit(1);
-    }
-}
-
 /// Starts the flusher and the ingest threads, which need each other: the threads wake the flusher, and it
 /// takes what they hand over.
 fn start_flusher(
@@ -365,106 +286,6 @@ struct FlusherParts {
 fn random_producer() -> u128 {
     let half = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
     half() << 64 | half()
-}
-
-/// What HTTP and the console are made of.
-struct Web<'a> {
-    config: &'a Config,
-    clock: &'a Clock,
-    books: &'a Arc<Books>,
-    store: &'a Arc<dyn Store>,
-    commands: &'a SyncSender<Command>,
-    statuses: Vec<Arc<DestinationStatus>>,
-    ready: &'a Arc<AtomicBool>,
-}
-
-impl Web<'_> {
-    fn start(self, listeners: &mut Listeners) -> io::Result<tokio::runtime::Runtime> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("web")
-            .enable_all()
-            .build()?;
-        let inside = runtime.enter();
-        if let Some(listener) = listeners.http.take() {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let server = Arc::new(self.server(listeners.ingest.names.clone()));
-            runtime.spawn(server.serve(listener, self.config.http.clone()));
-        }
-        if let Some(listener) = listeners.console.take() {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            runtime.spawn(Arc::new(self.console()).serve(listener));
-        }
-        drop(inside);
-        Ok(runtime)
-    }
-
-    fn server(&self, listening: Vec<String>) -> Server {
-        let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
-        Server {
-            clock: self.clock.clone(),
-            started_ms: self.clock.now(),
-            books: Arc::clone(self.books),
-            store: Arc::clone(self.store),
-            graphite: Arc::new(move || {
-                let now = clock.now();
-                statuses.iter().map(|status| graphite_status(status, now)).collect()
-            }),
-            listening,
-            ready: Arc::clone(self.ready),
-        }
-    }
-
-    fn console(&self) -> Console {
-        let commands = self.commands.clone();
-        let status = self.statuses.first().map(Arc::clone);
-        let started = self.clock.now().div_euclid(1_000);
-        Console {
-            clock: self.clock.clone(),
-            started,
-            books: Arc::clone(self.books),
-            store: Arc::clone(self.store),
-            tick_now: Arc::new(move || tick_now(&commands)),
-            sender: Arc::new(move || sender_figures(status.as_deref(), started)),
-            config_lines: self.config.console.config_lines.clone(),
-            healthy: AtomicBool::new(self.config.console.healthy),
-        }
-    }
-}
-
-fn tick_now(commands: &SyncSender<Command>) {
-    let (done, ticked) = sync_channel(1);
-    if commands.send(Command::Tick(done)).is_ok() {
-        // An error is the flusher's end: then the store is as full as it gets.
-        ticked.recv().ok();
-    }
-}
-
-fn sender_figures(status: Option<&DestinationStatus>, started: i64) -> Vec<console::Figure> {
-    let read = |figure: fn(&DestinationStatus) -> i64, or| status.map_or(or, figure);
-    vec![
-        ("last_flush", read(|status| status.last_flush.load(Ordering::Relaxed), started)),
-        ("last_exception", read(|status| status.last_exception.load(Ordering::Relaxed), 0)),
-        ("flush_time", read(|status| status.flush_ms.load(Ordering::Relaxed) as i64, 0)),
-        ("flush_length", read(|status| status.flush_bytes.load(Ordering::Relaxed) as i64, 0)),
-    ]
-}
-
-fn graphite_status(status: &DestinationStatus, now: i64) -> GraphiteStatus {
-    let waiting = status.outstanding.load(Ordering::Relaxed);
-    let oldest = status.oldest_ms.load(Ordering::Relaxed);
-    GraphiteStatus {
-        address: status.address.clone(),
-        failing: status.failing.load(Ordering::Relaxed),
-        buckets_waiting: waiting,
-        lag_seconds: if waiting == 0 { 0.0 } else { (now - oldest) as f64 / 1_000.0 },
-        points: status.points.load(Ordering::Relaxed),
-        buckets: status.buckets.load(Ordering::Relaxed),
-        failures: status.failures.load(Ordering::Relaxed),
-        unsendable: status.unsendable.load(Ordering::Relaxed),
-        last_flush: status.last_flush.load(Ordering::Relaxed),
-        last_exception: status.last_exception.load(Ordering::Relaxed),
-    }
 }
 
 impl Service {

@@ -1,0 +1,115 @@
+//! HTTP and the console: one runtime beside the threads that count.
+
+use super::Listeners;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::console::{self, Console};
+use crate::flush::Command;
+use crate::forward::DestinationStatus;
+use crate::health::Books;
+use crate::serve::{GraphiteStatus, Server};
+use crate::store::Store;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+/// What HTTP and the console are made of.
+pub(super) struct Web<'a> {
+    pub(super) config: &'a Config,
+    pub(super) clock: &'a Clock,
+    pub(super) books: &'a Arc<Books>,
+    pub(super) store: &'a Arc<dyn Store>,
+    pub(super) commands: &'a SyncSender<Command>,
+    pub(super) statuses: Vec<Arc<DestinationStatus>>,
+    pub(super) ready: &'a Arc<AtomicBool>,
+}
+
+impl Web<'_> {
+    pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<tokio::runtime::Runtime> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("web")
+            .enable_all()
+            .build()?;
+        let inside = runtime.enter();
+        if let Some(listener) = listeners.http.take() {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let server = Arc::new(self.server(listeners.ingest.names.clone()));
+            runtime.spawn(server.serve(listener, self.config.http.clone()));
+        }
+        if let Some(listener) = listeners.console.take() {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            runtime.spawn(Arc::new(self.console()).serve(listener));
+        }
+        drop(inside);
+        Ok(runtime)
+    }
+
+    fn server(&self, listening: Vec<String>) -> Server {
+        let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
+        Server {
+            clock: self.clock.clone(),
+            started_ms: self.clock.now(),
+            books: Arc::clone(self.books),
+            store: Arc::clone(self.store),
+            graphite: Arc::new(move || {
+                let now = clock.now();
+                statuses.iter().map(|status| graphite_status(status, now)).collect()
+            }),
+            listening,
+            ready: Arc::clone(self.ready),
+        }
+    }
+
+    fn console(&self) -> Console {
+        let commands = self.commands.clone();
+        let status = self.statuses.first().map(Arc::clone);
+        let started = self.clock.now().div_euclid(1_000);
+        Console {
+            clock: self.clock.clone(),
+            started,
+            books: Arc::clone(self.books),
+            store: Arc::clone(self.store),
+            tick_now: Arc::new(move || tick_now(&commands)),
+            sender: Arc::new(move || sender_figures(status.as_deref(), started)),
+            config_lines: self.config.console.config_lines.clone(),
+            healthy: AtomicBool::new(self.config.console.healthy),
+        }
+    }
+}
+
+fn tick_now(commands: &SyncSender<Command>) {
+    let (done, ticked) = sync_channel(1);
+    if commands.send(Command::Tick(done)).is_ok() {
+        // An error is the flusher's end: then the store is as full as it gets.
+        ticked.recv().ok();
+    }
+}
+
+fn sender_figures(status: Option<&DestinationStatus>, started: i64) -> Vec<console::Figure> {
+    let read = |figure: fn(&DestinationStatus) -> i64, or| status.map_or(or, figure);
+    vec![
+        ("last_flush", read(|status| status.last_flush.load(Ordering::Relaxed), started)),
+        ("last_exception", read(|status| status.last_exception.load(Ordering::Relaxed), 0)),
+        ("flush_time", read(|status| status.flush_ms.load(Ordering::Relaxed) as i64, 0)),
+        ("flush_length", read(|status| status.flush_bytes.load(Ordering::Relaxed) as i64, 0)),
+    ]
+}
+
+fn graphite_status(status: &DestinationStatus, now: i64) -> GraphiteStatus {
+    let waiting = status.outstanding.load(Ordering::Relaxed);
+    let oldest = status.oldest_ms.load(Ordering::Relaxed);
+    GraphiteStatus {
+        address: status.address.clone(),
+        failing: status.failing.load(Ordering::Relaxed),
+        buckets_waiting: waiting,
+        lag_seconds: if waiting == 0 { 0.0 } else { (now - oldest) as f64 / 1_000.0 },
+        points: status.points.load(Ordering::Relaxed),
+        buckets: status.buckets.load(Ordering::Relaxed),
+        failures: status.failures.load(Ordering::Relaxed),
+        unsendable: status.unsendable.load(Ordering::Relaxed),
+        last_flush: status.last_flush.load(Ordering::Relaxed),
+        last_exception: status.last_exception.load(Ordering::Relaxed),
+    }
+}
