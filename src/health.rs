@@ -209,6 +209,8 @@ pub struct Books {
     pub buckets_amended: AtomicU64,
     /// Buckets let go before every destination had them, for want of memory.
     pub buckets_shed: AtomicU64,
+    /// Starts inside a bucket that the process before had stated unfinished, without a store that remembers.
+    pub restarts_in_bucket: AtomicU64,
     /// Series known now.
     pub series: AtomicU64,
     /// The last refused line of each reason; written by the flusher once a second at most.

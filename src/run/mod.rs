@@ -8,6 +8,7 @@
 //! In comes a configuration; out goes a running [`Service`], or an error before anything has started.
 
 mod ingest;
+mod restart;
 mod web;
 
 use crate::aggregate::epoch::Epoch;
@@ -18,11 +19,13 @@ use crate::forward::{Destination, DestinationStatus, Signal, expand};
 use crate::health::Books;
 use crate::ingest::{Bound, IngestError};
 use crate::limits;
+use crate::metric::Width;
 use crate::store::memory::{MemoryRules, MemoryStore};
 use crate::store::{Store, StoreUrl};
 use crate::sys::Waker;
 use arc_swap::ArcSwap;
 use ingest::IngestThreads;
+use restart::Note;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -98,6 +101,9 @@ pub struct Service {
     signal: Arc<Signal>,
     destinations: Vec<(JoinHandle<()>, Arc<DestinationStatus>)>,
     ready: Arc<AtomicBool>,
+    note: Option<Note>,
+    clock: Clock,
+    width: Width,
     _web: tokio::runtime::Runtime,
 }
 
@@ -150,6 +156,8 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let mut warnings = std::mem::take(&mut listeners.ingest.warnings);
     warnings.extend(open_to_strangers(config));
     let books = Arc::new(Books::default());
+    let note = Note::new(config);
+    warnings.extend(restarted_inside_a_bucket(note.as_ref(), clock, &books));
     let store: Arc<dyn Store> = Arc::new(open_store(config));
     let rules = Arc::new(ArcSwap::from_pointee(config.expand.clone()));
     let signal = Arc::new(Signal::default());
@@ -183,8 +191,20 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         signal,
         destinations,
         ready,
+        note,
+        clock: clock.clone(),
+        width: config.flush.bucket,
         _web: web,
     })
+}
+
+fn restarted_inside_a_bucket(note: Option<&Note>, clock: &Clock, books: &Books) -> Option<String> {
+    let start = note?.take(clock.now())?;
+    books.restarts_in_bucket.fetch_add(1, Ordering::Relaxed);
+    Some(format!(
+        "the bucket of {start} ms was stated unfinished when tallyd stopped, and is still open: what is counted \
+         from now on will replace it at Graphite (the store is memory: and remembers nothing)"
+    ))
 }
 
 fn open_to_strangers(config: &Config) -> Option<String> {
@@ -341,6 +361,9 @@ impl Service {
             drained.recv().ok();
         }
         join(self.flusher);
+        if let Some(Err(error)) = self.note.map(|note| note.leave(self.width.start_of(self.clock.now()))) {
+            tracing::debug!(%error, "no note is left of the open bucket");
+        }
         self.signal.stop(deadline);
         let mut undelivered = Vec::new();
         for (index, (thread, status)) in self.destinations.into_iter().enumerate() {

@@ -68,6 +68,12 @@ fn pipeline(server: &Server) {
         "Sealed buckets amended by late samples.",
         read(&books.buckets_amended),
     );
+    let restarts = read(&books.restarts_in_bucket);
+    total(
+        "tallyd_restarts_in_bucket_total",
+        "Starts inside a bucket stated unfinished under memory:.",
+        restarts,
+    );
     total("tallyd_buckets_shed_total", "Buckets let go unforwarded: memory_max.", read(&books.buckets_shed));
 }
 

@@ -85,6 +85,8 @@ struct StoreStatus {
     buckets_sealed: u64,
     buckets_amended: u64,
     buckets_shed: u64,
+    /// Starts inside a bucket that was stated unfinished: Graphite's value of it was replaced by less.
+    restarts_in_bucket: u64,
 }
 
 pub(super) fn status(server: &Server) -> Status {
@@ -130,6 +132,7 @@ pub(super) fn status(server: &Server) -> Status {
             buckets_sealed: read(&books.buckets_sealed),
             buckets_amended: read(&books.buckets_amended),
             buckets_shed: read(&books.buckets_shed),
+            restarts_in_bucket: read(&books.restarts_in_bucket),
         },
         graphite: (server.graphite)(),
     }
