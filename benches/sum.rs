@@ -1,7 +1,7 @@
 //! Question: what does it cost to count money exactly?
 //!
 //! Rivals, adding the same decimals: a plain double (`f64 +=`, statsd's way and wrong by cents), an error-free
-//! sum of two doubles (Knuth's TwoSum: exact for a while, but not associative, so that nodes could disagree),
+//! sum of two doubles (Knuth's `TwoSum`: exact for a while, but not associative, so that nodes could disagree),
 //! and ours, a 128-bit integer of 10⁻¹⁸. Expectation on paper: a multiplication and an addition with carry,
 //! 1 to 2 ns, a few times the double's single addition and small against the 40 ns that a line may cost.
 //!
@@ -21,13 +21,15 @@ use tallyd::metric::{Number, Sum};
 
 const RUNS: usize = 5;
 
+/// Adds so many of the prices, in turn.
+type Rival = fn(&[Number], usize) -> f64;
+
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     let adds = if full { 20_000_000 } else { 20_000 };
     let prices: Vec<Number> =
         (0..1_024).map(|i| Number::Decimal { mantissa: (i * 7_919) % 10_000, places: 2 }).collect();
-    let rivals: [(&str, fn(&[Number], usize) -> f64); 3] =
-        [("f64 +=", plain), ("TwoSum", two_sum), ("i128 of 1e-18", ours)];
+    let rivals: [(&str, Rival); 3] = [("f64 +=", plain), ("TwoSum", two_sum), ("i128 of 1e-18", ours)];
     let mut times = [const { Vec::new() }; 3];
     for _ in 0..RUNS {
         for ((name, rival), times) in rivals.iter().zip(&mut times) {

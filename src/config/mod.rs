@@ -105,9 +105,12 @@ pub fn native(text: &str, env: impl Iterator<Item = (String, String)>) -> Result
 /// Reads the text of a file of statsd's.
 pub fn statsd(text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
     let Translation { entries, switches, mistakes, mut warnings } = translate(text)?;
-    match native::read(&translation::source(&entries), env, switches) {
+    let env: Vec<_> = env.collect();
+    let http_is_wanted = env.iter().any(|(name, _)| name == "TALLYD_HTTP_LISTEN");
+    match native::read(&translation::source(&entries), env.into_iter(), switches) {
         Ok(mut loaded) if mistakes.is_empty() => {
             warnings.append(&mut loaded.warnings);
+            loaded.config.http.required = http_is_wanted;
             Ok(Loaded { warnings, ..loaded })
         }
         Ok(_) => Err(ConfigError { mistakes }),

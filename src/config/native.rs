@@ -116,6 +116,7 @@ impl Keys {
         let mut section = reader.section("http");
         let http = serve::Options {
             listen: section.value("listen", "127.0.0.1:8127", text(parse_listen_or_off)),
+            required: true,
             tokens: section.list("tokens", Vec::new(), text(token)),
         };
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));

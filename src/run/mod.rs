@@ -112,15 +112,22 @@ struct Listeners {
     ingest: Bound,
     http: Option<TcpListener>,
     console: Option<TcpListener>,
+    warnings: Vec<String>,
 }
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, RunError> {
-        Ok(Self {
-            ingest: Bound::bind(&config.ingest)?,
-            http: listen("HTTP", "http.listen", config.http.listen)?,
-            console: listen("the console", "console.listen", config.console.listen)?,
-        })
+        let mut ingest = Bound::bind(&config.ingest)?;
+        let mut warnings = std::mem::take(&mut ingest.warnings);
+        let console = listen("the console", "console.listen", config.console.listen)?;
+        let http = match listen("HTTP", "http.listen", config.http.listen) {
+            Err(error) if !config.http.required => {
+                warnings.push(format!("going on without status and metrics: {error}"));
+                None
+            }
+            http => http?,
+        };
+        Ok(Self { ingest, http, console, warnings })
     }
 
     fn addresses(&self) -> Addresses {
@@ -153,7 +160,7 @@ fn listen(
 pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let mut listeners = Listeners::bind(config)?;
     let addresses = listeners.addresses();
-    let mut warnings = std::mem::take(&mut listeners.ingest.warnings);
+    let mut warnings = std::mem::take(&mut listeners.warnings);
     warnings.extend(open_to_strangers(config));
     let books = Arc::new(Books::default());
     let note = Note::new(config);

@@ -32,6 +32,9 @@ const STUCK_MS: i64 = 10_000;
 pub struct Options {
     /// `http.listen`; `None` is off.
     pub listen: Option<SocketAddr>,
+    /// Whether tallyd cannot do without it. In statsd's dialect the default address is only tried: two of
+    /// statsd's files for one machine know nothing of our port.
+    pub required: bool,
     /// `http.tokens`: what strangers must show.
     pub tokens: Vec<String>,
 }

@@ -68,6 +68,8 @@ struct Bucket {
     sealed: Option<Arc<Sealed>>,
     /// Bytes of the sealed part, roughly.
     bytes: usize,
+    /// Whether the sealed part has idle entries that may go: looked at in every fold, so it is kept here.
+    has_idle: bool,
 }
 
 impl MemoryStore {
@@ -284,7 +286,8 @@ impl Inner {
                 (amended(sealed.entries, pending, &rules.bounds), First::No)
             }
         };
-        bucket.bytes = entries.iter().map(|entry| ENTRY_BYTES + entry.tally.bytes()).sum();
+        bucket.bytes = bytes_of(&entries);
+        bucket.has_idle = entries.iter().any(may_go);
         bucket.sealed = Some(Arc::new(Sealed { start, width: rules.width, version, entries }));
         for out in &mut self.out {
             out.insert(start, version);
@@ -308,13 +311,14 @@ impl Inner {
         let idle_until = now - rules.keep_idle_ms - width;
         for (start, bucket) in self.buckets.range_mut(..idle_until) {
             if let Some(sealed) = &mut bucket.sealed
+                && bucket.has_idle
                 && !needed(start)
-                && sealed.entries.iter().any(may_go)
             {
                 let sealed = Arc::make_mut(sealed);
                 sealed.entries.retain(|entry| !may_go(entry));
                 sealed.entries.shrink_to_fit();
-                bucket.bytes = sealed.entries.iter().map(|entry| ENTRY_BYTES + entry.tally.bytes()).sum();
+                bucket.bytes = bytes_of(&sealed.entries);
+                bucket.has_idle = false;
             }
         }
     }
@@ -344,6 +348,10 @@ impl Inner {
         }
         shed
     }
+}
+
+fn bytes_of(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| ENTRY_BYTES + entry.tally.bytes()).sum()
 }
 
 /// Idle entries of sums are nothing: without them a late sample still finds the whole. A gauge's is the value

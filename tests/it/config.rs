@@ -467,10 +467,19 @@ fn assert_migrates(text: &str) {
     expected.debug = false;
     expected.reload_on_change = false;
     expected.console.healthy = true;
+    expected.http.required = true;
     // The dot that an empty suffix leaves is warned of.
     expected.expand.naming.suffix = expected.expand.naming.suffix.filter(|suffix| !suffix.is_empty());
     expected.console.config_lines.clone_from(&config.console.config_lines);
     assert_eq!(config, expected, "{text}\n{toml}");
+}
+
+#[test]
+fn a_statsd_file_does_without_our_own_port_unless_it_is_asked_for() {
+    assert!(native("").unwrap().config.http.required);
+    assert!(!statsd_config("{}").http.required);
+    let asked = [("TALLYD_HTTP_LISTEN".to_owned(), "127.0.0.1:9000".to_owned())];
+    assert!(config::statsd("{}", asked.into_iter()).unwrap().config.http.required);
 }
 
 #[test]
