@@ -28,8 +28,9 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 	fi; \
 	for target in $$(cargo +nightly fuzz list --fuzz-dir tests/fuzz); do \
 		echo "fuzz: $$target for $(FUZZ_SECS) s"; \
+		tests/fuzz/seed "$$target" || exit 1; \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
 	done
 
-demo: ## starts tallyd with believable traffic and prints the page's address
+demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo

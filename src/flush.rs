@@ -162,6 +162,7 @@ impl Flusher {
         self.finish_tick(ticks, at, now, due);
         self.fold(now - self.options.grace_ms, now);
         self.books.tick_micros.store(clock::elapsed(started).as_micros() as u64, Ordering::Relaxed);
+        self.books.series.store(self.store.series_count() as u64, Ordering::Relaxed);
         self.books.ticks.fetch_add(1, Ordering::Relaxed);
         self.books.last_tick_ms.store(now, Ordering::Relaxed);
         self.forget(now);
@@ -268,7 +269,6 @@ impl Flusher {
                     );
                 }
                 if folded.sealed + folded.amended > 0 {
-                    self.books.series.store(self.store.series_count() as u64, Ordering::Relaxed);
                     (self.on_sealed)();
                 }
             }

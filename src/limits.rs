@@ -41,7 +41,8 @@ pub const TIMED_TALLIES_MAX: usize = 100_000;
 /// How far in the future a sample's own timestamp may lie, in milliseconds: clocks differ by this much.
 pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 60_000;
 
-/// Default tick in milliseconds: a crash of the process loses at most this much input.
+/// Default tick in milliseconds: samples stay with the ingest threads at most this long before the store has
+/// them.
 pub const TICK_MS: u64 = 200;
 /// Shortest tick in milliseconds.
 pub const TICK_MS_MIN: u64 = 20;

@@ -1,7 +1,7 @@
 //! The few system calls without a safe wrapper, and thin ones around those that have one.
 //!
-//! Everything unsafe of the program is here or in ingest/receive.rs. Linux first: elsewhere kernel drops and
-//! send queues are unknown (`None`), and what depends on them says so.
+//! Everything unsafe of the program is here. Built and tested on Linux; where the kernel keeps no count of
+//! drops or of its send queue the answer is `None`, which callers take for unknown.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

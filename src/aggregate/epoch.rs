@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   flusher                                         ingest thread
-//!   epoch.number += 1  ──── wake (eventfd) ───────▶ once per receive batch: one load of epoch.number
+//!   epoch.number += 1  ──── wake (socket pair) ────▶ once per receive batch: one load of epoch.number
 //!                                                   changed: take a spare, swap, push the full one
 //!   Collector::take  ◀──── ring of generations ──── (it goes on counting into the spare at once)
 //!   drain into batches

@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and the help that teaches it.
 
+use crate::config;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ Examples:
   tallyd run                            listen on UDP 8125, forward to Graphite on this machine
   tallyd run --config tallyd.toml       the same with your settings
   tallyd run --config statsd.js         in place of statsd, with its own file
-  echo 'signups:1|c' | nc -u -w0 127.0.0.1 8125
+  echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125
 
 Every key of the configuration is also an environment variable: flush.bucket is TALLYD_FLUSH_BUCKET.";
 
@@ -51,7 +52,21 @@ pub struct Configured {
     pub config: Option<PathBuf>,
     /// Set one key, over file and environment: `--set flush.bucket=1s`. May be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = setting)]
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Setting>,
+}
+
+/// One key that was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    section: String,
+    key: String,
+    value: String,
+}
+
+impl Setting {
+    fn variable(&self) -> String {
+        format!("TALLYD_{}_{}", self.section.to_uppercase(), self.key.to_uppercase())
+    }
 }
 
 /// How the demo runs.
@@ -71,18 +86,45 @@ impl Configured {
         let words = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((key.into_string().ok()?, value.into_string().ok()?))
         };
+        let settings = self.settings.iter().map(|setting| (setting.variable(), setting.value.clone()));
         // A later entry replaces an earlier one of the same name.
-        std::env::vars_os().filter_map(words).chain(self.settings.iter().cloned())
+        std::env::vars_os().filter_map(words).chain(settings)
+    }
+
+    /// Typed keys exist: what is typed is meant, so that a slip is no warning but an error.
+    pub fn check_settings(&self) -> anyhow::Result<()> {
+        let keys = config::keys();
+        for Setting { section, key, .. } in &self.settings {
+            if !keys.contains(&(section.as_str(), key.as_str())) {
+                let known: Vec<String> = keys
+                    .iter()
+                    .filter(|(of, _)| *of == section.as_str())
+                    .map(|(section, key)| format!("{section}.{key}"))
+                    .collect();
+                let cure = if known.is_empty() {
+                    "config.example.toml lists all keys".to_owned()
+                } else {
+                    format!("there are {}", known.join(", "))
+                };
+                anyhow::bail!("--set {section}.{key}: there is no such key; {cure}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The key that was typed, if this is its environment variable.
+    #[must_use]
+    pub fn typed(&self, variable: &str) -> Option<String> {
+        let setting = self.settings.iter().find(|setting| setting.variable() == variable)?;
+        Some(format!("{}.{}", setting.section, setting.key))
     }
 }
 
-/// `flush.bucket=1s` as the environment variable that means the same.
-fn setting(text: &str) -> Result<(String, String), String> {
+fn setting(text: &str) -> Result<Setting, String> {
     let example = "write SECTION.KEY=VALUE, for example flush.bucket=1s";
-    let (key, value) = text.split_once('=').ok_or(example)?;
-    let (section, key) = key.trim().split_once('.').ok_or(example)?;
-    let name = format!("TALLYD_{}_{}", section.to_uppercase(), key.to_uppercase());
-    Ok((name, value.trim().to_owned()))
+    let (name, value) = text.split_once('=').ok_or(example)?;
+    let (section, key) = name.trim().split_once('.').ok_or(example)?;
+    Ok(Setting { section: section.to_lowercase(), key: key.to_lowercase(), value: value.trim().to_owned() })
 }
 
 #[cfg(test)]
@@ -93,7 +135,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        assert_eq!(setting("flush.bucket=1s"), Ok(("TALLYD_FLUSH_BUCKET".into(), "1s".into())));
+        let bucket = setting("flush.bucket=1s").unwrap();
+        assert_eq!((bucket.variable().as_str(), bucket.value.as_str()), ("TALLYD_FLUSH_BUCKET", "1s"));
+        let typed = Configured { config: None, settings: vec![bucket, setting("flush.buckit=1s").unwrap()] };
+        assert_eq!(typed.typed("TALLYD_FLUSH_BUCKET"), Some("flush.bucket".to_owned()));
+        assert!(typed.check_settings().unwrap_err().to_string().contains("flush.bucket"));
         assert!(setting("bucket=1s").is_err());
         assert!(setting("flush.bucket").is_err());
     }

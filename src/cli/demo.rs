@@ -66,21 +66,22 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
 
 /// The defaults, on loopback, on the usual ports or the next free ones.
 fn configuration(arguments: &Demo) -> anyhow::Result<(Config, Option<TcpListener>)> {
-    let mut config = config::load(None, Configured::default().environment())?.config;
+    let typed =
+        arguments.graphite.iter().map(|address| ("TALLYD_GRAPHITE_ADDRESS".to_owned(), address.clone()));
+    let mut config = config::load(None, Configured::default().environment().chain(typed))
+        .context("the demo cannot start with this environment or --graphite")?
+        .config;
     config.ingest.udp = vec![free_udp(8125)?];
     config.ingest.tcp = Vec::new();
     config.ingest.unix = Vec::new();
     config.console.listen = Some(free_tcp(8126, 0)?);
     config.http.listen = Some(free_tcp(8127, config.console.listen.map_or(0, |taken| taken.port()))?);
     let mut stand_in = None;
-    config.graphite.addresses = if let Some(address) = &arguments.graphite {
-        vec![address.clone()]
-    } else {
+    if arguments.graphite.is_none() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port for the stand-in of Graphite")?;
-        let address = listener.local_addr()?.to_string();
+        config.graphite.addresses = vec![listener.local_addr()?.to_string()];
         stand_in = Some(listener);
-        vec![address]
-    };
+    }
     Ok((config, stand_in))
 }
 
@@ -111,7 +112,7 @@ fn introduce(addresses: &Addresses, arguments: &Demo) -> anyhow::Result<()> {
     };
     say(&format!(
         "tallyd demo: a made-up shop sends statsd lines, tallyd counts them. Ctrl-C ends it.\n\n\
-         \x20 lines in   udp {udp}      try: echo 'signups:1|c' | nc -u -w0 127.0.0.1 {port}\n\
+         \x20 lines in   udp {udp}      try: echo 'signups:1|c' | nc -u -w1 127.0.0.1 {port}\n\
          \x20 the books  http://{http}/api/v1/status\n\
          \x20 metrics    http://{http}/metrics\n\
          \x20 console    {console}      try: echo counters | nc -w1 127.0.0.1 {}\n\

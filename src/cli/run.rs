@@ -55,7 +55,18 @@ pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
 
 /// The configuration, or all its mistakes.
 pub fn load(arguments: &Configured) -> anyhow::Result<Loaded> {
-    Ok(config::load(arguments.config.as_deref(), arguments.environment())?)
+    arguments.check_settings()?;
+    config::load(arguments.config.as_deref(), arguments.environment()).map_err(|mut error| {
+        for mistake in &mut error.mistakes {
+            if let Some(key) = arguments.typed(&mistake.key) {
+                mistake.key = format!("--set {key}");
+            }
+        }
+        match &arguments.config {
+            Some(path) => anyhow::anyhow!("{} cannot be used:\n{error}", path.display()),
+            None => anyhow::anyhow!("the configuration cannot be used:\n{error}"),
+        }
+    })
 }
 
 /// Logs go to stderr; `RUST_LOG` chooses what.
@@ -154,10 +165,12 @@ fn watch(path: &Path, events: SyncSender<Event>) {
 
 fn reload(arguments: &Configured, service: &Service, running: &mut Config) {
     match load(arguments) {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
             log_warnings(&loaded.warnings);
-            service.reload(&loaded.config);
             let rest = needs_restart(running, &loaded.config);
+            // Names are cleaned at ingest or here, and ingest goes on as it was started.
+            loaded.config.expand.names_clean = running.expand.names_clean;
+            service.reload(&loaded.config);
             if rest.is_empty() {
                 tracing::info!("configuration reloaded");
             } else {

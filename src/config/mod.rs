@@ -154,6 +154,7 @@ fn syntax_mistake(text: &str, error: &toml::de::Error) -> ConfigError {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     let problem = format!("this is not TOML: {}", error.message().replace('\n', ", "));
-    let reason = Reason::new(problem, "text stands in quotes, sections as [name] on lines of their own");
+    let cure = "text stands in quotes, sections as [name] on lines of their own; statsd's own file must end in .js or .json";
+    let reason = Reason::new(problem, cure);
     Mistake::new(format!("line {line}, column {column}"), "", reason).into()
 }

@@ -12,6 +12,7 @@ use super::sections::{
     Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, store_url, timers, token,
     whole,
 };
+use super::units::show_duration;
 use super::{Config, Loaded};
 use crate::forward::TimerRules;
 use crate::metric::{Bounds, name};
@@ -62,6 +63,16 @@ pub(super) fn read(
     let keys = Keys::read(&mut reader);
     if keys.ingest.udp.is_empty() && keys.ingest.tcp.is_empty() && keys.ingest.unix.is_empty() {
         reader.warn("ingest.udp, ingest.tcp and ingest.unix are all empty: nothing will be received");
+    }
+    if switches.dialect == Dialect::Native
+        && keys.flush.bucket.ms() % 1_000 != 0
+        && !keys.graphite.options.addresses.is_empty()
+    {
+        reader.warn(format!(
+            "flush.bucket = {}: Graphite knows whole seconds, so of several buckets that begin in one second the last \
+             one stays; write whole seconds",
+            show_duration(keys.flush.bucket.ms() as u64)
+        ));
     }
     let Findings { effective, mistakes, warnings } = reader.finish();
     if !mistakes.is_empty() {

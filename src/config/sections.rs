@@ -53,8 +53,8 @@ pub(super) struct Limits {
 
 pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
     Ingest {
-        udp: section.list("udp", vec![Value::from("[::]:8125")], listen),
-        tcp: section.list("tcp", Vec::new(), listen),
+        udp: addresses(section, "udp", vec![Value::from("[::]:8125")]),
+        tcp: addresses(section, "tcp", Vec::new()),
         unix: section.list("unix", Vec::new(), text(parse_unix)),
         threads: section.value("threads", 0, count(0..=1_024)),
         receive_buffer: section.value(
@@ -64,6 +64,17 @@ pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
         ),
         allow: section.list("allow", Vec::new(), text(parse_network)),
     }
+}
+
+/// Addresses, each of them once: a second socket would find the port taken, by us.
+fn addresses(section: &mut Section<'_, '_>, key: &'static str, default: Vec<Value>) -> Vec<SocketAddr> {
+    let list = section.list(key, default, listen);
+    let twice =
+        list.iter().enumerate().find(|(at, address)| list.iter().take(*at).any(|other| other == *address));
+    if let Some((_, address)) = twice {
+        section.mistake(key, Reason::new(format!("{address} is listed twice"), "list each address once"));
+    }
+    list
 }
 
 /// An address, or the number of a port alone.

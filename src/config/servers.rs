@@ -6,8 +6,7 @@
 
 use super::js::{Js, Object, field};
 use super::problem::suggestion;
-use super::statsd::{destination, module_name, port_number};
-use super::translator::Translator;
+use super::translator::{Translator, destination, module_name, port_number};
 use toml::Value;
 
 /// Keys that describe a server.

@@ -9,7 +9,7 @@ use super::literal;
 use super::native::Switches;
 use super::problem::ConfigError;
 use super::translation::Translation;
-use super::translator::Translator;
+use super::translator::{Translator, destination, module_name, port_number};
 use super::units::show_duration;
 use crate::limits;
 use crate::wire::Dialect;
@@ -289,24 +289,6 @@ impl Translator<'_> {
             config_lines: Some(js::console_lines(self.object())),
         }
     }
-}
-
-/// `host:port`, with the brackets that an IPv6 address needs; without a port the protocol's default holds.
-pub(super) fn destination(host: &str, port: Option<u16>) -> String {
-    let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
-    port.map_or(host.clone(), |port| format!("{host}:{port}"))
-}
-
-/// A port from 1 to 65535.
-pub(super) fn port_number(written: &Js) -> Option<u16> {
-    let number =
-        written.number().filter(|number| number.fract() == 0.0 && (1.0..=65_535.0).contains(number))?;
-    Some(number as u16)
-}
-
-/// The name of a module of statsd's that is required by path or by name.
-pub(super) fn module_name<'n>(name: &'n str, folder: &str) -> &'n str {
-    name.trim_start_matches(folder).trim_end_matches(".js")
 }
 
 /// A number with the type that a reader of the file expects.

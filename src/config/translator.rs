@@ -19,7 +19,7 @@ const IGNORED: [(&str, &str); 6] = [
     ("repeater", "tallyd does not repeat packets to other servers"),
     ("repeaterProtocol", "tallyd does not repeat packets to other servers"),
     ("log", "tallyd logs to standard error"),
-    ("console", "tallyd has no console backend"),
+    ("console", "tallyd prints no flushes to stdout"),
 ];
 
 /// The file, and what has been made of it so far.
@@ -123,4 +123,22 @@ impl<'o> Translator<'o> {
         let Self { entries, mistakes, warnings, .. } = self;
         Translation { entries, switches, mistakes, warnings }
     }
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs; without a port the protocol's default holds.
+pub(super) fn destination(host: &str, port: Option<u16>) -> String {
+    let host = if host.parse::<std::net::Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() };
+    port.map_or(host.clone(), |port| format!("{host}:{port}"))
+}
+
+/// A port from 1 to 65535.
+pub(super) fn port_number(written: &Js) -> Option<u16> {
+    let number =
+        written.number().filter(|number| number.fract() == 0.0 && (1.0..=65_535.0).contains(number))?;
+    Some(number as u16)
+}
+
+/// The name of a module of statsd's that is required by path or by name.
+pub(super) fn module_name<'n>(name: &'n str, folder: &str) -> &'n str {
+    name.trim_start_matches(folder).trim_end_matches(".js")
 }

@@ -31,7 +31,7 @@ pub enum IngestError {
         key: &'static str,
     },
     /// The system refused for another reason.
-    #[error("{what} {address} (from `{key}`): {source}")]
+    #[error("{what} {address} (from `{key}`): {cause}")]
     Bind {
         /// What was to be bound.
         what: &'static str,
@@ -40,7 +40,7 @@ pub enum IngestError {
         /// The key that says so.
         key: &'static str,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -224,12 +224,12 @@ fn remove_stale(path: &Path, stream: bool) -> io::Result<()> {
     }
 }
 
-fn failure(what: &'static str, address: &dyn ToString, key: &'static str, source: io::Error) -> IngestError {
+fn failure(what: &'static str, address: &dyn ToString, key: &'static str, cause: io::Error) -> IngestError {
     let address = address.to_string();
-    if source.kind() == io::ErrorKind::AddrInUse {
+    if cause.kind() == io::ErrorKind::AddrInUse {
         IngestError::InUse { what, address, key }
     } else {
-        IngestError::Bind { what, address, key, source }
+        IngestError::Bind { what, address, key, cause }
     }
 }
 

@@ -47,7 +47,7 @@ pub enum RunError {
     #[error(transparent)]
     Ingest(#[from] IngestError),
     /// The console or HTTP.
-    #[error("{what} {address} (from `{key}`): {source}; stop the other program or choose another address")]
+    #[error("{what} {address} (from `{key}`): {cause}; stop the other program or choose another address")]
     Listen {
         /// What was to be bound.
         what: &'static str,
@@ -56,7 +56,7 @@ pub enum RunError {
         /// The key that says so.
         key: &'static str,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A thread, a waker or the runtime.
     #[error("the system gives us no thread or socket pair: {0}")]
@@ -149,7 +149,7 @@ fn listen(
     let Some(address) = address else {
         return Ok(None);
     };
-    let fail = |source| RunError::Listen { what, address, key, source };
+    let fail = |cause| RunError::Listen { what, address, key, cause };
     // std sets SO_REUSEADDR, so that a restart need not wait.
     let listener = TcpListener::bind(address).map_err(fail)?;
     listener.set_nonblocking(true).map_err(fail)?;
@@ -208,9 +208,10 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
 fn restarted_inside_a_bucket(note: Option<&Note>, clock: &Clock, books: &Books) -> Option<String> {
     let start = note?.take(clock.now())?;
     books.restarts_in_bucket.fetch_add(1, Ordering::Relaxed);
+    let began = chrono::DateTime::from_timestamp_millis(start)?.format("%H:%M:%S%.3f UTC");
     Some(format!(
-        "the bucket of {start} ms was stated unfinished when tallyd stopped, and is still open: what is counted \
-         from now on will replace it at Graphite (the store is memory: and remembers nothing)"
+        "the bucket that began at {began} was stated unfinished when tallyd stopped, and is still open: what is \
+         counted from now on will replace it at Graphite (the store is memory: and remembers nothing)"
     ))
 }
 

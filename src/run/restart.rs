@@ -7,6 +7,7 @@
 
 use crate::clock::WallMs;
 use crate::config::Config;
+use crate::limits;
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
@@ -50,8 +51,23 @@ impl Note {
         (start..start.saturating_add(self.width_ms)).contains(&now).then_some(start)
     }
 
+    /// Takes away the notes of a day and more ago, whose buckets are over: configurations come and go.
+    fn sweep(&self) {
+        let prefix = format!("tallyd-{}-", nix::unistd::Uid::effective());
+        let notes =
+            self.path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        for note in notes.filter(|note| note.file_name().to_string_lossy().starts_with(&prefix)) {
+            let age =
+                note.metadata().and_then(|meta| meta.modified()).ok().and_then(|then| then.elapsed().ok());
+            if age.is_some_and(|age| age.as_millis() > u128::from(limits::BUCKET_MS_MAX)) {
+                fs::remove_file(note.path()).ok();
+            }
+        }
+    }
+
     /// Leaves word that the bucket was stated unfinished.
     pub(super) fn leave(&self, bucket: WallMs) -> io::Result<()> {
+        self.sweep();
         // In a folder that others write to, a link of theirs must not lead us elsewhere.
         let mut file = OpenOptions::new()
             .write(true)

@@ -1,9 +1,10 @@
 //! Bytes on the wire, in both directions: no sockets, no storage, no clock.
 
-pub mod event;
+mod event;
 pub mod graphite;
 pub mod number;
-pub mod original;
+mod original;
+mod sample;
 pub mod statsd;
 
 /// Whose rules hold where statsd and its successors differ.

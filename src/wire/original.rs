@@ -10,7 +10,7 @@
 //! bad values, are understood. Every deliberate difference is listed in docs/differences-from-statsd.md.
 
 use super::number::{number_with_blanks, trim};
-use super::statsd::{Sample, UnknownType, Value, Visitor, gauge_change, timestamp};
+use super::sample::{Sample, UnknownType, Value, Visitor, gauge_change, timestamp};
 use crate::health::Refusal;
 use memchr::{memchr, memmem, memrchr};
 

@@ -455,8 +455,10 @@ fn assert_migrates(text: &str) {
     let original = statsd_config(text);
     let (toml, _) = migrate::migrate(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let Loaded { config, warnings } = native(&toml).unwrap_or_else(|error| panic!("{toml}\n{error}"));
-    let on_listening = |warning: &String| warning.contains("nothing will be received");
-    assert!(warnings.iter().all(on_listening), "{toml}\n{warnings:?}");
+    let expected_warning = |warning: &String| {
+        ["nothing will be received", "whole seconds"].iter().any(|part| warning.contains(part))
+    };
+    assert!(warnings.iter().all(expected_warning), "{toml}\n{warnings:?}");
     let mut expected = original;
     // What statsd's dialect means beyond its keys.
     expected.dialect = Dialect::Native;
@@ -472,6 +474,15 @@ fn assert_migrates(text: &str) {
     expected.expand.naming.suffix = expected.expand.naming.suffix.filter(|suffix| !suffix.is_empty());
     expected.console.config_lines.clone_from(&config.console.config_lines);
     assert_eq!(config, expected, "{text}\n{toml}");
+}
+
+#[test]
+fn what_would_surprise_is_said() {
+    let narrow = native("flush.bucket = \"1500ms\"").unwrap();
+    assert!(narrow.warnings.iter().any(|warning| warning.contains("whole seconds")), "{:?}", narrow.warnings);
+    assert_eq!(native("flush.bucket = \"2s\"").unwrap().warnings, Vec::<String>::new());
+    let twice = native("ingest.udp = [\":8125\", \"[::]:8125\"]").unwrap_err();
+    assert!(twice.to_string().contains("listed twice"), "{twice}");
 }
 
 #[test]
