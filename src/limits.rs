@@ -29,6 +29,8 @@ pub const STREAM_IDLE_SECS: u64 = 300;
 pub const RECEIVE_BATCH: usize = 64;
 /// Receive buffer that is asked of the kernel, in bytes: about 0.2 s of 40,000 small datagrams.
 pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Largest receive buffer in bytes: Linux stores twice what was asked in an int, and gives less beyond this.
+pub const RECEIVE_BUFFER_BYTES_MAX: u64 = 512 << 20;
 
 /// Default for the most series known at a time, on one node.
 pub const SERIES_MAX: usize = 1_000_000;
@@ -104,6 +106,10 @@ pub const CONSOLE_LINE_BYTES_MAX: usize = 16_384;
 pub const CONSOLE_IDLE_SECS: u64 = 300;
 /// Open HTTP connections at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// Files and sockets open at a time when all connection limits are reached, and the rest of the program.
+pub const DESCRIPTORS_WANTED: u64 =
+    (STREAM_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX) as u64 + 256;
 
 /// A stop that was asked for is over after this long, in milliseconds, delivered or not.
 pub const DRAIN_MS: u64 = 5_000;

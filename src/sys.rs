@@ -119,3 +119,15 @@ pub fn set_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<usize>
     let given = getsockopt(socket, sockopt::RcvBuf)?;
     Ok(if cfg!(target_os = "linux") { given / 2 } else { given })
 }
+
+/// Raises the number of files and sockets this process may open to what the system allows it; returns that
+/// number. Many systems start programs with a soft limit of 1,024 and a hard one far above.
+#[must_use]
+pub fn raise_descriptor_limit() -> Option<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() {
+        return Some(soft);
+    }
+    Some(hard)
+}

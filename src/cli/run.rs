@@ -4,6 +4,7 @@
 //! reloads what can be reloaded and says what cannot.
 
 use super::args::Configured;
+use crate::aggregate;
 use crate::clock::Clock;
 use crate::config::{self, Config, Loaded};
 use crate::run::{self, Outcome, Service};
@@ -185,9 +186,15 @@ fn reload(arguments: &Configured, service: &Service, running: &mut Config) {
 
 /// The sections that changed and that a reload cannot take over.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // Aggregation knows the bucket and the window too, which are the flush section's.
+    let aggregate = aggregate::Options {
+        bucket: old.aggregate.bucket,
+        amend_window_ms: old.aggregate.amend_window_ms,
+        ..new.aggregate.clone()
+    };
     let sections = [
         ("ingest", old.ingest != new.ingest),
-        ("names, timers, sets or limits", old.aggregate != new.aggregate),
+        ("names, timers, sets or limits", old.aggregate != aggregate),
         ("flush", old.flush != new.flush),
         ("store", old.store != new.store),
         ("graphite's addresses, protocol and connection", old.graphite != new.graphite),

@@ -60,7 +60,7 @@ pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
         receive_buffer: section.value(
             "receive_buffer",
             show_size(limits::RECEIVE_BUFFER_BYTES as u64),
-            size(4_096..=1 << 30),
+            size(4_096..=limits::RECEIVE_BUFFER_BYTES_MAX),
         ),
         allow: section.list("allow", Vec::new(), text(parse_network)),
     }

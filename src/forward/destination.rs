@@ -265,6 +265,7 @@ impl Destination {
         let part = self.jitter.hash_one(self.attempts) % 512;
         let until = clock::monotonic_now() + Duration::from_millis(pause * (512 + part) / 1_024);
         loop {
+            self.list();
             let seen = self.signal.state();
             let left = until.saturating_duration_since(clock::monotonic_now());
             if left.is_zero() || seen.stop_at.is_some() {
@@ -276,12 +277,10 @@ impl Destination {
 
     fn round(&mut self, stop_at: Option<Instant>) -> Round {
         let failed = self.settle();
-        let mut list = self.store.outstanding(self.index).unwrap_or_default();
-        self.status.outstanding.store(list.len() as u64, Ordering::Relaxed);
-        let Some(oldest) = list.last() else {
+        let mut list = self.list();
+        if list.is_empty() {
             return Round::Done;
-        };
-        self.status.oldest_ms.store(oldest.bucket, Ordering::Relaxed);
+        }
         if failed {
             return Round::Failed;
         }
@@ -294,6 +293,16 @@ impl Destination {
             return Round::Paced;
         }
         self.send(payload, stop_at)
+    }
+
+    /// What is to be stated, newest first; the status follows it.
+    fn list(&self) -> Vec<Outstanding> {
+        let list = self.store.outstanding(self.index).unwrap_or_default();
+        if let Some(oldest) = list.last() {
+            self.status.oldest_ms.store(oldest.bucket, Ordering::Relaxed);
+        }
+        self.status.outstanding.store(list.len() as u64, Ordering::Relaxed);
+        list
     }
 
     /// Strikes off what was confirmed; returns whether something failed.

@@ -211,12 +211,17 @@ fn has_v4_twin(addresses: &[SocketAddr], address: SocketAddr) -> bool {
 fn remove_stale(path: &Path, stream: bool) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => {
-            let alive = if stream {
-                std::os::unix::net::UnixStream::connect(path).is_ok()
+            let heard = if stream {
+                std::os::unix::net::UnixStream::connect(path).map(drop)
             } else {
-                UnixDatagram::unbound()?.connect(path).is_ok()
+                UnixDatagram::unbound()?.connect(path)
             };
-            if alive { Err(io::ErrorKind::AddrInUse.into()) } else { std::fs::remove_file(path) }
+            match heard {
+                // Only this says that nobody listens; a socket of the other manner, for one, is somebody's.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+                _ => Err(io::ErrorKind::AddrInUse.into()),
+            }
         }
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is there that is not a socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
@@ -50,6 +51,8 @@ pub struct StreamThread {
 struct Shared {
     receiver: RefCell<Receiver>,
     connections: Cell<usize>,
+    /// Becomes true when connections shall count what they hold as cut off, and end.
+    stopping: watch::Sender<bool>,
     allow: Arc<[IpNet]>,
 }
 
@@ -64,6 +67,7 @@ impl StreamThread {
         let shared = Rc::new(Shared {
             receiver: RefCell::new(self.receiver),
             connections: Cell::new(0),
+            stopping: watch::Sender::new(false),
             allow: self.allow,
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -85,7 +89,14 @@ impl StreamThread {
         }
         sleep(LINGER).await;
         tasks.shutdown().await;
-        // Connection tasks hold the other handles; they end with this LocalSet, after the last hand-over.
+        shared.stopping.send_replace(true);
+        // Connections end when they next run; a few turns of this thread and they have.
+        for _ in 0..=limits::STREAM_CONNECTIONS_MAX {
+            if shared.connections.get() == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
         shared.receiver.borrow_mut().recorder().hand_over_last();
         Ok(())
     }
@@ -131,7 +142,12 @@ impl Shared {
         let shared = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut framer = Framer::default();
-            shared.read_lines(stream, &sender, &mut framer).await;
+            let mut stopped = shared.stopping.subscribe();
+            tokio::select! {
+                () = shared.read_lines(stream, &sender, &mut framer) => {}
+                // An error is the end of the thread, which is a stop too.
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
             framer.end(&mut shared.receiver.borrow_mut(), &sender);
             shared.connections.set(shared.connections.get() - 1);
         });

@@ -22,6 +22,7 @@ use crate::limits;
 use crate::metric::Width;
 use crate::store::memory::{MemoryRules, MemoryStore};
 use crate::store::{Store, StoreUrl};
+use crate::sys;
 use crate::sys::Waker;
 use arc_swap::ArcSwap;
 use ingest::IngestThreads;
@@ -162,6 +163,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let addresses = listeners.addresses();
     let mut warnings = std::mem::take(&mut listeners.warnings);
     warnings.extend(open_to_strangers(config));
+    warnings.extend(few_descriptors());
     let books = Arc::new(Books::default());
     let note = Note::new(config);
     warnings.extend(restarted_inside_a_bucket(note.as_ref(), clock, &books));
@@ -212,6 +214,15 @@ fn restarted_inside_a_bucket(note: Option<&Note>, clock: &Clock, books: &Books) 
     Some(format!(
         "the bucket that began at {began} was stated unfinished when tallyd stopped, and is still open: what is \
          counted from now on will replace it at Graphite (the store is memory: and remembers nothing)"
+    ))
+}
+
+fn few_descriptors() -> Option<String> {
+    let wanted = limits::DESCRIPTORS_WANTED;
+    let allowed = sys::raise_descriptor_limit().filter(|allowed| *allowed < wanted)?;
+    Some(format!(
+        "this process may open {allowed} files and sockets, and needs {wanted} when all connection limits are \
+         reached: raise it (`ulimit -n`, or LimitNOFILE in a systemd unit)"
     ))
 }
 

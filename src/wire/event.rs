@@ -49,6 +49,7 @@ fn length(digits: &[u8]) -> Option<usize> {
 }
 
 /// What stands before and behind the first `byte`.
+#[inline]
 pub(super) fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(byte, text)?;
     Some((text.get(..at)?, text.get(at + 1..)?))

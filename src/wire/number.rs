@@ -39,8 +39,9 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     }
 }
 
+/// A number of at most 16 characters and without an exponent, exactly.
 #[inline]
-fn short_decimal(text: &[u8]) -> Option<Number> {
+pub(super) fn short_decimal(text: &[u8]) -> Option<Number> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),

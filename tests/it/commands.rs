@@ -216,6 +216,7 @@ fn start_unprivileged(launch: &Launch, receive_buffer: usize) {
             "run",
         ])
         .env("TALLYD_INGEST_RECEIVE_BUFFER", receive_buffer.to_string())
+        .env("RUNTIME_DIRECTORY", launch.dir())
         .env("TALLYD_INGEST_UDP", at(launch.ports.statsd))
         .env("TALLYD_CONSOLE_LISTEN", at(launch.ports.console))
         .env("TALLYD_HTTP_LISTEN", at(launch.ports.http));

@@ -3,6 +3,10 @@
 //! `cfg(test)` on each module lets clippy know that helpers outside test functions are tests too.
 
 #[cfg(test)]
+mod books;
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod differential;
@@ -11,11 +15,17 @@ mod graphite;
 #[cfg(test)]
 mod graphite_outage;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod naive;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod statsd;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

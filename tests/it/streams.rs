@@ -84,6 +84,19 @@ fn a_line_without_end_is_refused_once_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_line_that_a_stop_cuts_off_is_refused_too() {
+    let graphite = Sink::start();
+    let mut tallyd = tcp(&graphite.address()).start();
+    let mut stream = connect(&tallyd);
+    stream.write_all(b"good:1|c\nrevenue:490").unwrap();
+    Books::wait_total(&tallyd, 1);
+    assert_eq!(tallyd.sigterm(), Some(0));
+    let points = graphite.points();
+    assert_eq!(sum_of(&points, "stats.counters.good.count"), 1.0);
+    assert_eq!(sum_of(&points, "stats.counters.statsd.refused.unterminated.count"), 1.0);
+}
+
+#[test]
 fn a_line_that_the_close_cuts_off_is_refused() {
     let graphite = Sink::start();
     let tallyd = tcp(&graphite.address()).start();

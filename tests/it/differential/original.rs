@@ -152,6 +152,8 @@ fn command(program: Program, config: &Path) -> Command {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
             command.args(["run", "--config"]).arg(config);
             command.env("TALLYD_STORE_URL", "memory:").env("TALLYD_HTTP_LISTEN", "off");
+            // Notes for the next start go where they are removed.
+            command.env("RUNTIME_DIRECTORY", config.parent().unwrap_or(Path::new(".")));
             command
         }
     }

@@ -71,8 +71,11 @@ impl Launch {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = dir.path().join(file);
         std::fs::write(&config, text(&ports)).expect("the configuration is written");
+        // Notes for the next start go where they are removed.
+        let notes = dir.path().to_str().expect("a temporary directory is UTF-8").to_owned();
         let launch = Self { ports, dialect, config, environment: Vec::new(), dir: Arc::new(dir) };
         launch
+            .env("RUNTIME_DIRECTORY", &notes)
             .env("TALLYD_STORE_URL", "memory:")
             .env("TALLYD_HTTP_LISTEN", &format!("127.0.0.1:{}", ports.http))
     }
