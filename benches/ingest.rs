@@ -71,7 +71,9 @@ fn gauge(series: usize, number: usize) -> String {
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     println!("{:26} {:>24} {:>24} {:>8}", "case", "ns a line (spread)", "newlines only", "ratio");
-    for case in CASES {
+    // `cargo bench --bench ingest -- timer` runs the cases with that word in their names.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    for case in CASES.into_iter().filter(|case| wanted.as_ref().is_none_or(|word| case.name.contains(word))) {
         let (lines, series) = if full { (4_000_000, case.series) } else { (20_000, case.series.min(500)) };
         let packets = packets(&case, series, lines.min(1_200_000));
         let (mut times, mut floors) = (Vec::new(), Vec::new());

