@@ -86,7 +86,7 @@ fn a_line_without_end_is_refused_once_and_the_connection_goes_on() {
 #[test]
 fn a_line_that_a_stop_cuts_off_is_refused_too() {
     let graphite = Sink::start();
-    let mut tallyd = tcp(&graphite.address()).start();
+    let tallyd = tcp(&graphite.address()).start();
     let mut stream = connect(&tallyd);
     stream.write_all(b"good:1|c\nrevenue:490").unwrap();
     Books::wait_total(&tallyd, 1);
