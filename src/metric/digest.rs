@@ -10,8 +10,10 @@ use super::sum::{Number, Sum};
 /// A distribution of measured values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Digest {
-    /// Sum of 1/rate: how many events there were.
-    events: Sum,
+    /// Values that stand for one event each.
+    single: u64,
+    /// Sum of 1/rate of the others.
+    sampled: Sum,
     body: Body,
 }
 
@@ -36,7 +38,11 @@ impl Digest {
     /// `exact_max` values a sketch takes over.
     #[inline]
     pub fn record(&mut self, value: f64, events: f64, weight: f64, exact_max: usize) {
-        self.events.add_weighted(Number::Decimal { mantissa: 1, places: 0 }, events);
+        if events == 1.0 {
+            self.single += 1;
+        } else {
+            self.sampled.add_weighted(Number::Decimal { mantissa: 1, places: 0 }, events);
+        }
         match &mut self.body {
             Body::Exact { values, weights } if values.len() < exact_max => {
                 if weight != 1.0 || !weights.is_empty() {
@@ -52,7 +58,8 @@ impl Digest {
 
     /// Adds all that another digest holds.
     pub fn merge(&mut self, other: Self, exact_max: usize) {
-        self.events.merge(&other.events);
+        self.single += other.single;
+        self.sampled.merge(&other.sampled);
         match (&mut self.body, other.body) {
             (Body::Exact { values, weights }, Body::Exact { values: more, weights: more_weights })
                 if values.len() + more.len() <= exact_max =>
@@ -103,7 +110,11 @@ impl Digest {
                 let body = Body::Exact { values: values.clone(), weights: weights.clone() };
                 values.clear();
                 weights.clear();
-                Self { events: std::mem::take(&mut self.events), body }
+                Self {
+                    single: std::mem::take(&mut self.single),
+                    sampled: std::mem::take(&mut self.sampled),
+                    body,
+                }
             }
             Body::Sketch(_) => self.take(),
         }
@@ -118,7 +129,9 @@ impl Digest {
     /// How many events there were: the sum of 1/rate.
     #[must_use]
     pub fn events(&self) -> f64 {
-        self.events.to_f64()
+        let mut events = Sum::from_count(self.single);
+        events.merge(&self.sampled);
+        events.to_f64()
     }
 
     /// The values in the order they came, while they are kept exactly.

@@ -30,7 +30,15 @@ fn bin_of(value: f64) -> i32 {
     let exponent = ((bits >> 52) & 0x7ff) as i64 - 1023;
     let s = f64::from_bits((bits & 0x000f_ffff_ffff_ffff) | 0x3ff0_0000_0000_0000) - 1.0;
     let log = exponent as f64 + ((6.0 / 35.0 * s - 3.0 / 5.0) * s + 10.0 / 7.0) * s;
-    (log * BINS_PER_LOG).floor() as i32
+    floor(log * BINS_PER_LOG)
+}
+
+/// The floor of a number that fits an `i32`: a conversion and a comparison, where `f64::floor` is a call on
+/// processors without SSE 4.1, for which we build.
+#[inline]
+fn floor(value: f64) -> i32 {
+    let whole = value as i32;
+    whole - i32::from(f64::from(whole) > value)
 }
 
 /// The smallest value of a bin: the cubic solved by bisection, since this runs once for each quantile asked.
@@ -123,7 +131,7 @@ impl Default for Sketch {
 impl Sketch {
     /// Adds a finite value of a positive weight.
     pub fn add(&mut self, value: f64, weight: f64) {
-        let units = ((weight * WEIGHT_UNIT).round() as u64).max(1);
+        let units = ((weight * WEIGHT_UNIT + 0.5) as u64).max(1);
         if value > TINY {
             self.positive.add(bin_of(value), units);
         } else if value < -TINY {

@@ -11,6 +11,8 @@ const PLACES: u32 = 18;
 const ONE: i128 = 1_000_000_000_000_000_000;
 /// Doubles of at least this magnitude go to the side sum: 1.7·10²⁰ would overflow.
 const FIXED_MAX: f64 = 1e20;
+/// Doubles below this magnitude have a whole part that fits an `i64`.
+const WORD_MAX: f64 = 9e18;
 /// Doubles below this magnitude go to the side sum: the unit would cost them digits.
 const FIXED_MIN: f64 = 1e-3;
 /// Largest mantissa of a [`Number::Decimal`]: every integer up to here is a double.
@@ -106,11 +108,16 @@ impl Sum {
     /// Adds a double, rounded to the unit where that keeps all its digits.
     pub fn add_f64(&mut self, value: f64) {
         let magnitude = value.abs();
-        if value != 0.0 && !(FIXED_MIN..FIXED_MAX).contains(&magnitude) {
-            self.float += value;
+        if magnitude < WORD_MAX && (magnitude >= FIXED_MIN || value == 0.0) {
+            // Conversions to 64 bits are one instruction; rounding half up is close enough for a unit of 10⁻¹⁸.
+            let whole = value as i64;
+            let part = (value - whole as f64) * ONE as f64;
+            self.add_fixed(i128::from(whole) * ONE + i128::from((part + 0.5_f64.copysign(part)) as i64));
+        } else if (WORD_MAX..FIXED_MAX).contains(&magnitude) {
+            // Doubles of this size are whole.
+            self.add_fixed(value as i128 * ONE);
         } else {
-            let whole = value.trunc();
-            self.add_fixed(whole as i128 * ONE + ((value - whole) * ONE as f64).round() as i128);
+            self.float += value;
         }
     }
 
