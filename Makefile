@@ -17,8 +17,9 @@ test: setup ## formatting, lints and every test, against real servers and client
 	cargo clippy --all-targets -- -D warnings
 	cargo test
 
+# The number is how many random configurations are compared with the original.
 nightly: setup ## the long versions of the tests, optimised, and the fuzz targets
-	TALLYD_TEST_LONG=1 cargo test --release
+	TALLYD_TEST_LONG=60 cargo test --release
 	@$(MAKE) --no-print-directory fuzz
 
 # Fuzzing needs a nightly toolchain and cargo-fuzz; without them this says so and is no failure.
