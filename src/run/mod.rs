@@ -34,12 +34,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use web::Web;
 
 /// Commands that may wait for the flusher.
 const COMMANDS: usize = 64;
+
+/// Pause between two looks at a thread that is to end.
+const JOIN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A service that could not be started.
 #[derive(Debug, Error)]
@@ -386,7 +389,7 @@ impl Service {
         self.signal.stop(deadline);
         let mut undelivered = Vec::new();
         for (index, (thread, status)) in self.destinations.into_iter().enumerate() {
-            join(thread);
+            join_until(thread, deadline);
             let left = self.store.outstanding(index).map_or(0, |list| list.len() as u64);
             if left > 0 {
                 undelivered.push((status.address.clone(), left));
@@ -394,6 +397,17 @@ impl Service {
         }
         Outcome { undelivered }
     }
+}
+
+/// Waits for a thread, but not for ever: it may be inside the system's look-up of a name, which knows no limit.
+fn join_until(thread: JoinHandle<()>, deadline: Instant) {
+    while !thread.is_finished() {
+        if clock::monotonic_now() >= deadline + JOIN_PAUSE {
+            return;
+        }
+        std::thread::sleep(JOIN_PAUSE);
+    }
+    join(thread);
 }
 
 /// A thread that panicked has said so, and with `panic = "abort"` we are not here any more.
