@@ -58,6 +58,8 @@ pub const BUCKET_MS_MAX: u64 = 86_400_000;
 pub const GRACE_MS: u64 = 1_000;
 /// Default span in milliseconds in which late batches amend a sealed bucket.
 pub const AMEND_WINDOW_MS: u64 = 6 * 3_600_000;
+/// How long after that buckets are still there, in milliseconds: two ticks and the hand-over, with room to spare.
+pub const LATE_MARGIN_MS: i64 = 5_000;
 /// Default for how long an idle series is remembered, in milliseconds.
 pub const IDLE_AFTER_MS: u64 = 24 * 3_600_000;
 /// An ingest thread drops its index of names and learns it anew after this long, in milliseconds, so that

@@ -14,6 +14,7 @@ use super::contract::{
 };
 use super::known::KnownSeries;
 use crate::clock::WallMs;
+use crate::limits;
 use crate::metric::{Bounds, Kind, Series, Tally, Width};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
@@ -41,6 +42,13 @@ pub struct MemoryRules {
     pub bytes_max: usize,
     /// Destinations that need buckets.
     pub destinations: usize,
+}
+
+impl MemoryRules {
+    /// A sample that was accepted at the very end of the window is still on its way when that ends.
+    fn kept_ms(&self) -> i64 {
+        self.keep_ms + limits::LATE_MARGIN_MS
+    }
 }
 
 /// Buckets in memory.
@@ -106,7 +114,7 @@ impl Store for MemoryStore {
             return Ok(Applied::Gap { watermark });
         }
         inner.watermarks.insert(batch.producer, batch.number);
-        if batch.bucket < inner.floor || batch.bucket + self.rules.width.ms() + self.rules.keep_ms <= now {
+        if batch.bucket < inner.floor || batch.bucket + self.rules.width.ms() + self.rules.kept_ms() <= now {
             return Ok(Applied::Late);
         }
         let Inner { buckets, known, .. } = &mut *inner;
@@ -302,7 +310,7 @@ impl Inner {
         let needed = |start: &WallMs| out.iter().any(|out| out.contains_key(start));
         let width = rules.width.ms();
         while let Some((&start, _)) = self.buckets.first_key_value() {
-            if start + width + rules.keep_ms > now || needed(&start) {
+            if start + width + rules.kept_ms() > now || needed(&start) {
                 break;
             }
             self.buckets.remove(&start);

@@ -205,9 +205,15 @@ fn forgotten_series_are_gone_from_the_open_bucket() {
 fn a_bucket_past_its_keep_is_never_written_again() {
     for (name, store) in stores(&STATSD_IDLE) {
         store.apply(batch(1, 0, vec![count("a", 1)]), 0).unwrap();
-        let later = 3_600_000 + WIDTH;
-        assert_eq!(store.apply(batch(2, 0, vec![count("a", 1)]), later).unwrap(), Applied::Late, "{name}");
-        assert_eq!(store.apply(batch(2, 0, vec![count("a", 1)]), later).unwrap(), Applied::Duplicate);
+        let on_its_way = 3_600_000 + WIDTH;
+        assert_eq!(
+            store.apply(batch(2, 0, vec![count("a", 1)]), on_its_way).unwrap(),
+            Applied::Done,
+            "{name}"
+        );
+        let later = on_its_way + tallyd::limits::LATE_MARGIN_MS;
+        assert_eq!(store.apply(batch(3, 0, vec![count("a", 1)]), later).unwrap(), Applied::Late, "{name}");
+        assert_eq!(store.apply(batch(3, 0, vec![count("a", 1)]), later).unwrap(), Applied::Duplicate);
     }
 }
 
