@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test nightly fuzz demo
+.PHONY: help setup loom test nightly fuzz demo
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
@@ -9,13 +9,17 @@ FUZZ_SECS ?= 300
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## installs what the tests need: Graphite, and clients into tests/.cache
+setup: ## installs what the tests need: Graphite, Redis, and clients into tests/.cache
 	@tests/setup
+
+loom: ## tries every interleaving of the hand-over's two threads
+	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
 test: setup ## formatting, lints and every test, against real servers and clients
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test
+	@$(MAKE) --no-print-directory loom
 
 # The number is how many random configurations are compared with the original.
 nightly: setup ## the long versions of the tests, optimised, and the fuzz targets

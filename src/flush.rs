@@ -157,8 +157,8 @@ impl Flusher {
         let now = self.clock.now();
         // Samples came before `due`. If we slept through more than a tick, most of them came since.
         let at = if now - due > self.options.tick_ms { now } else { due - 1 };
-        self.epoch.advance(now);
-        let ticks = self.collect();
+        let number = self.epoch.advance(now);
+        let ticks = self.collect(number);
         self.finish_tick(ticks, at, now, due);
         self.fold(now - self.options.grace_ms, now);
         self.books.tick_micros.store(clock::elapsed(started).as_micros() as u64, Ordering::Relaxed);
@@ -181,8 +181,8 @@ impl Flusher {
         self.fold(WallMs::MAX, now);
     }
 
-    /// Every thread's generation; who is too late hands over at the next tick.
-    fn collect(&mut self) -> Vec<Tick> {
+    /// Every thread's generation of this tick, and with it the one before if that came too late for its own.
+    fn collect(&mut self, number: u64) -> Vec<Tick> {
         for collector in &self.collectors {
             collector.wake();
         }
@@ -190,12 +190,17 @@ impl Flusher {
         let mut ticks = Vec::with_capacity(self.collectors.len());
         let mut waiting: Vec<&mut Collector> = self.collectors.iter_mut().collect();
         loop {
-            waiting.retain_mut(|collector| match collector.take() {
-                Some(tick) => {
+            waiting.retain_mut(|collector| {
+                while let Some(tick) = collector.take() {
+                    let of_this_tick = tick.number >= number;
                     ticks.push(tick);
-                    false
+                    if of_this_tick {
+                        return false;
+                    }
+                    // It had no spare until now, and may have asked for one in vain.
+                    collector.wake();
                 }
-                None => true,
+                true
             });
             let left = deadline.saturating_duration_since(clock::monotonic_now());
             if waiting.is_empty() || left.is_zero() {

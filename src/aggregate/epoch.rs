@@ -12,7 +12,9 @@
 //! There are two generations for each thread: one it counts into, one that is being drained or waits as a
 //! spare. If the spare is not back yet the thread goes on counting into the old one and tries again with its
 //! next batch: nothing is lost, it is in the next tick. Nobody ever waits for the other.
+//! The protocol itself, whatever is handed over, is in `handover.rs`.
 
+use super::handover::{self, Giver, Taker};
 use super::table::{Cell, Example, Generation, Index, Table};
 use super::{Options, Registry};
 use crate::clock::WallMs;
@@ -21,65 +23,21 @@ use crate::limits;
 use crate::metric::{Kind, Series};
 use crate::sys::Waker;
 use crate::wire::statsd::Sample;
-use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::thread::Thread;
 
-/// Generations of one thread.
-const GENERATIONS: usize = 2;
-
-/// The number of the tick, shared by the flusher and all ingest threads.
-#[derive(Debug)]
-pub struct Epoch {
-    /// Written by the flusher only. Release there, acquire here: who sees the number sees `now_ms` too.
-    number: AtomicU64,
-    /// Wall time of the tick; written before `number`, so it may be newer than the number, never older.
-    now_ms: AtomicI64,
-    /// The flusher, to be unparked when a generation was pushed.
-    flusher: Thread,
-}
-
-impl Epoch {
-    /// An epoch whose ticks are collected by `flusher`.
-    #[must_use]
-    pub fn new(now: WallMs, flusher: Thread) -> Arc<Self> {
-        Arc::new(Self { number: AtomicU64::new(0), now_ms: AtomicI64::new(now), flusher })
-    }
-
-    /// Begins a tick.
-    pub fn advance(&self, now: WallMs) {
-        self.now_ms.store(now, Ordering::Relaxed);
-        self.number.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// What both ends of one hand-over share.
-#[derive(Debug)]
-struct Shared {
-    /// Set by the flusher when the thread shall learn its names anew; read and cleared at a hand-over. It
-    /// orders nothing: a tick sooner or later does not matter.
-    renew: AtomicBool,
-}
+pub use super::handover::Epoch;
 
 /// An ingest thread's end: counts samples, hands over when asked.
 #[derive(Debug)]
 pub struct Recorder {
     table: Table,
-    epoch: Arc<Epoch>,
-    seen: u64,
-    now: WallMs,
-    full: Producer<Generation>,
-    spares: Consumer<Generation>,
-    shared: Arc<Shared>,
+    giver: Giver<Generation>,
 }
 
 /// The flusher's end.
 #[derive(Debug)]
 pub struct Collector {
-    full: Consumer<Generation>,
-    spares: Producer<Generation>,
-    shared: Arc<Shared>,
+    taker: Taker<Generation>,
     waker: Arc<Waker>,
     /// Series by slot, for each kind: what `fresh` has told so far.
     series: [Vec<Series>; Kind::ALL.len()],
@@ -89,6 +47,8 @@ pub struct Collector {
 /// What one thread has counted since its last hand-over.
 #[derive(Debug)]
 pub struct Tick {
+    /// The number of the tick in which it was handed over ([`Epoch::advance`]).
+    pub number: u64,
     /// Each touched series with its value, and the time of the sample if it had one of its own.
     pub cells: Vec<(Series, Option<WallMs>, Cell)>,
     /// What the thread has seen.
@@ -105,19 +65,11 @@ pub fn pair(
     epoch: Arc<Epoch>,
     waker: Arc<Waker>,
 ) -> (Recorder, Collector) {
-    let (full_in, full_out) = RingBuffer::new(GENERATIONS);
-    let (mut spares_in, spares_out) = RingBuffer::new(GENERATIONS);
-    // The ring is new and holds two: there is room for one.
-    let pushed = spares_in.push(Generation::default()).is_ok();
-    debug_assert!(pushed, "a new ring has room");
-    let shared = Arc::new(Shared { renew: AtomicBool::new(false) });
-    let now = epoch.now_ms.load(Ordering::Relaxed);
-    let seen = epoch.number.load(Ordering::Acquire);
-    let table = Table::new(options, registry);
-    let recorder =
-        Recorder { table, epoch, seen, now, full: full_in, spares: spares_out, shared: Arc::clone(&shared) };
+    let (giver, taker) = handover::ends(epoch, Generation::default());
+    let renewed_at = giver.now();
+    let recorder = Recorder { table: Table::new(options, registry), giver };
     let series = std::array::from_fn(|_| Vec::new());
-    (recorder, Collector { full: full_out, spares: spares_in, shared, waker, series, renewed_at: now })
+    (recorder, Collector { taker, waker, series, renewed_at })
 }
 
 impl Recorder {
@@ -125,13 +77,13 @@ impl Recorder {
     #[inline]
     #[must_use]
     pub fn tick_begun(&self) -> bool {
-        self.epoch.number.load(Ordering::Acquire) != self.seen
+        self.giver.tick_begun()
     }
 
     /// Counts one sample.
     #[inline]
     pub fn record(&mut self, sample: &Sample<'_>) -> Result<(), Refusal> {
-        self.table.record(sample, self.now)
+        self.table.record(sample, self.giver.now())
     }
 
     /// What this thread has seen since its last hand-over.
@@ -158,30 +110,19 @@ impl Recorder {
 
     /// Hands over what there is, spare or not; whatever is counted after this is lost.
     pub fn hand_over_last(&mut self) {
-        let last = std::mem::take(&mut self.table.generation);
-        // Two generations, a ring of two: there is room.
-        let pushed = self.full.push(last).is_ok();
-        debug_assert!(pushed, "a thread has no more generations than its ring holds");
-        self.epoch.flusher.unpark();
+        self.giver.hand_over_last(std::mem::take(&mut self.table.generation));
     }
 
     /// Hands over what was counted since the last time, if the generation before that is back.
     #[cold]
     pub fn hand_over(&mut self) {
-        let Ok(spare) = self.spares.pop() else {
-            return;
-        };
-        // The number is read again before the time: who sees the newer number sees its time.
-        self.seen = self.epoch.number.load(Ordering::Acquire);
-        self.now = self.epoch.now_ms.load(Ordering::Relaxed);
-        let mut full = std::mem::replace(&mut self.table.generation, spare);
-        if self.shared.renew.swap(false, Ordering::Relaxed) {
-            self.table.index = Index::new();
-            full.renewed = true;
-        }
-        let pushed = self.full.push(full).is_ok();
-        debug_assert!(pushed, "a thread has no more generations than its ring holds");
-        self.epoch.flusher.unpark();
+        let Table { generation, index, .. } = &mut self.table;
+        self.giver.hand_over(generation, |full, renew| {
+            if renew {
+                *index = Index::new();
+                full.renewed = true;
+            }
+        });
     }
 }
 
@@ -193,7 +134,7 @@ impl Collector {
 
     /// What the thread has handed over, if it has.
     pub fn take(&mut self) -> Option<Tick> {
-        let mut generation = self.full.pop().ok()?;
+        let (number, mut generation) = self.taker.take()?;
         for (series, fresh) in self.series.iter_mut().zip(&mut generation.fresh) {
             series.append(fresh);
         }
@@ -205,6 +146,7 @@ impl Collector {
             cells.push((series.clone(), time, cell));
         });
         let tick = Tick {
+            number,
             cells,
             intake: std::mem::take(&mut generation.intake),
             examples: std::mem::take(&mut generation.examples),
@@ -212,8 +154,7 @@ impl Collector {
         if renewed {
             self.series.iter_mut().for_each(Vec::clear);
         }
-        // The thread is gone if it takes no more spares; its last generation needs none.
-        drop(self.spares.push(generation));
+        self.taker.give_back(generation);
         Some(tick)
     }
 
@@ -222,7 +163,7 @@ impl Collector {
         let due = now - self.renewed_at >= age_ms;
         if due {
             self.renewed_at = now;
-            self.shared.renew.store(true, Ordering::Relaxed);
+            self.taker.renew();
         }
         due
     }

@@ -1,11 +1,20 @@
 //! From samples to ticks: one table per ingest thread, handed over at the tick without a lock.
 
 pub mod epoch;
+mod handover;
 pub mod registry;
 pub mod table;
 
 pub use epoch::{Collector, Recorder, Tick};
 pub use registry::Registry;
+
+/// What the hand-over is made of; tests/loom has another one.
+mod parts {
+    pub(super) use rtrb::{Consumer, Producer, RingBuffer};
+    pub(super) use std::sync::Arc;
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+    pub(super) use std::thread::Thread;
+}
 
 use crate::metric::{Bounds, Width, name};
 use crate::wire::Dialect;

@@ -24,30 +24,50 @@ const HEADER: usize = 16;
 pub const HLL_BYTES: usize = HEADER + REGISTERS * 6 / 8;
 /// Redis's seed.
 const SEED: u64 = 0xadc8_3b19;
+/// `MurmurHash64A`'s multiplier.
+const MURMUR: u64 = 0xc6a4_a793_5bd1_e995;
 
-/// The hash of a member: `MurmurHash64A` with Redis's seed, over `salt` and the member.
+/// The hash of a member: `MurmurHash64A` with Redis's seed, over `salt` and the member as if they were one text.
 #[must_use]
 pub fn hash_member(salt: &[u8], member: &[u8]) -> u64 {
-    if salt.is_empty() { murmur64a(member) } else { murmur64a(&[salt, member].concat()) }
-}
-
-fn murmur64a(bytes: &[u8]) -> u64 {
-    const M: u64 = 0xc6a4_a793_5bd1_e995;
-    const R: u32 = 47;
-    let mut hash = SEED ^ (bytes.len() as u64).wrapping_mul(M);
-    let (words, tail) = bytes.as_chunks::<8>();
-    for word in words {
-        let mut k = u64::from_le_bytes(*word).wrapping_mul(M);
-        k ^= k >> R;
-        hash = (hash ^ k.wrapping_mul(M)).wrapping_mul(M);
+    let mut hash = SEED ^ ((salt.len() + member.len()) as u64).wrapping_mul(MURMUR);
+    let (words, salt_tail) = salt.as_chunks::<8>();
+    hash = words.iter().fold(hash, |hash, word| murmur_word(hash, *word));
+    let mut tail = salt_tail;
+    // The word in which the salt ends and the member begins.
+    let mut across = [0; 8];
+    let mut member = member;
+    if !salt_tail.is_empty() {
+        let (begin, rest) = member.split_at(member.len().min(8 - salt_tail.len()));
+        for (to, from) in across.iter_mut().zip(salt_tail.iter().chain(begin)) {
+            *to = *from;
+        }
+        member = rest;
+        tail = across.get(..salt_tail.len() + begin.len()).unwrap_or(&[]);
+        if tail.len() == across.len() {
+            hash = murmur_word(hash, across);
+            tail = &[];
+        }
+    }
+    let (words, member_tail) = member.as_chunks::<8>();
+    hash = words.iter().fold(hash, |hash, word| murmur_word(hash, *word));
+    if tail.is_empty() {
+        tail = member_tail;
     }
     if !tail.is_empty() {
         let last = tail.iter().rev().fold(0, |last: u64, &byte| (last << 8) | u64::from(byte));
-        hash = (hash ^ last).wrapping_mul(M);
+        hash = (hash ^ last).wrapping_mul(MURMUR);
     }
-    hash ^= hash >> R;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> R)
+    hash ^= hash >> 47;
+    hash = hash.wrapping_mul(MURMUR);
+    hash ^ (hash >> 47)
+}
+
+#[inline]
+fn murmur_word(hash: u64, word: [u8; 8]) -> u64 {
+    let mut k = u64::from_le_bytes(word).wrapping_mul(MURMUR);
+    k ^= k >> 47;
+    (hash ^ k.wrapping_mul(MURMUR)).wrapping_mul(MURMUR)
 }
 
 /// Distinct members, by their hashes.
@@ -298,5 +318,13 @@ mod tests {
     #[test]
     fn a_salt_changes_every_hash() {
         assert_ne!(hash_member(b"", b"ada"), hash_member(b"pepper", b"ada"));
+        // Wherever the cut is, it is the hash of one text.
+        let text = b"pepper-and-salt:ada-lovelace@example.org";
+        for end in 0..text.len() {
+            for cut in 0..=end {
+                let (salt, member) = text[..end].split_at(cut);
+                assert_eq!(hash_member(salt, member), hash_member(b"", &text[..end]), "{cut} of {end}");
+            }
+        }
     }
 }

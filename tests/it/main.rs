@@ -29,6 +29,10 @@ mod streams;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod table;
+#[cfg(test)]
 mod tally;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod unique;

@@ -1,0 +1,378 @@
+//! The table of an ingest thread against a naive one: random lines, ticks, late collectors and renewals, and in
+//! the end every series has what a plain map has, every value is counted or refused, and no bound is passed.
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use tallyd::aggregate::epoch::{Epoch, pair};
+use tallyd::aggregate::table::Cell;
+use tallyd::aggregate::{Collector, Registry, Tick};
+use tallyd::clock::Clock;
+use tallyd::config::Config;
+use tallyd::flush::{self, Command, Flusher};
+use tallyd::health::{Books, Refusal};
+use tallyd::ingest::receive::Receiver;
+use tallyd::limits;
+use tallyd::metric::gauge::Change;
+use tallyd::metric::unique::hash_member;
+use tallyd::metric::{Kind, Sum, Unique, Width};
+use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::sys::Waker;
+use tallyd::wire::Dialect;
+
+const NOW: i64 = 1_700_000_000_000;
+const BUCKET_MS: i64 = 10_000;
+/// Raw names, and what cleaning makes of them: some meet.
+const NAMES: [(&str, &str); 5] =
+    [("shop.a", "shop.a"), ("shop a", "shop_a"), ("shop_a", "shop_a"), ("shop/a", "shop-a"), ("x", "x")];
+/// Raw tags, and what sorting makes of them.
+const TAGS: [(&str, &str); 4] =
+    [("", ""), ("b:2,a:1", ";a=1;b=2"), ("a:1,b:2", ";a=1;b=2"), ("solo", ";solo=true")];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Line {
+        kind: usize,
+        name: usize,
+        tags: usize,
+        values: Vec<i16>,
+        form: u8,
+        time: Option<i64>,
+    },
+    /// A tick begins, and the thread hands over if it has a spare.
+    Tick,
+    /// The flusher takes one generation, if there is one.
+    Take,
+    /// Names shall be learned anew.
+    Renew,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // A second before the first of these is too late; they span two buckets.
+    let time = prop::option::weighted(0.2, prop::sample::select(vec![-1_000_000_i64, -9, -1, 0, 1, 12]));
+    let line =
+        (0..4_usize, 0..NAMES.len(), 0..TAGS.len(), prop::collection::vec(any::<i16>(), 1..4), 0..3_u8)
+            .prop_flat_map(move |line| (Just(line), time.clone()))
+            .prop_map(|((kind, name, tags, values, form), time)| Step::Line {
+                kind,
+                name,
+                tags,
+                values,
+                form,
+                time: time.map(|offset| NOW / 1_000 + offset),
+            });
+    prop_oneof![20 => line, 2 => Just(Step::Tick), 2 => Just(Step::Take), 1 => Just(Step::Renew)]
+}
+
+/// What a series came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Total {
+    sum: f64,
+    times: Vec<f64>,
+    gauge: Option<f64>,
+    members: BTreeSet<u64>,
+}
+
+type Totals = BTreeMap<(Kind, String, Option<i64>), Total>;
+
+/// The table as one would write it without a thought for speed.
+#[derive(Default)]
+struct Naive {
+    totals: Totals,
+    series: BTreeSet<(Kind, String)>,
+    raw: BTreeSet<(Kind, usize, usize)>,
+    series_max: usize,
+    values: u64,
+    limited: u64,
+    late: u64,
+    spares: u32,
+    waiting: u32,
+    renew: bool,
+}
+
+impl Naive {
+    fn knows(&mut self, kind: Kind, name: usize, tags: usize) -> bool {
+        let raw = (kind, name, tags);
+        if self.raw.contains(&raw) {
+            return true;
+        }
+        let series = (kind, format!("{}{}", NAMES[name].1, TAGS[tags].1));
+        let room = self.series.contains(&series) || self.series.len() < self.series_max;
+        if self.raw.len() >= self.series_max * limits::RAW_NAMES_PER_SERIES || !room {
+            return false;
+        }
+        self.series.insert(series);
+        self.raw.insert(raw)
+    }
+
+    /// Counts one line of values and returns the line.
+    fn line(&mut self, step: &Step) -> String {
+        let Step::Line { kind, name, tags, values, form, time } = step else {
+            unreachable!("asked for lines")
+        };
+        let (kind, form) = (Kind::ALL[*kind], *form);
+        let weight = if form == 1 { 10.0 } else { 1.0 };
+        // Sets cannot be packed, and a timer is not negative.
+        let values: Vec<f64> = match kind {
+            Kind::Set => vec![f64::from(values[0] % 50)],
+            Kind::Timer => values.iter().map(|value| f64::from(value.unsigned_abs())).collect(),
+            _ => values.iter().map(|value| f64::from(*value)).collect(),
+        };
+        for &value in &values {
+            self.values += 1;
+            if !self.knows(kind, *name, *tags) {
+                self.limited += 1;
+                continue;
+            }
+            let bucket = time.map(|time| match kind {
+                Kind::Gauge => time * 1_000,
+                _ => time * 1_000 / BUCKET_MS * BUCKET_MS,
+            });
+            if bucket.is_some_and(|bucket| bucket < NOW - 500_000) {
+                self.late += 1;
+                continue;
+            }
+            let key = (kind, format!("{}{}", NAMES[*name].1, TAGS[*tags].1), bucket);
+            let total = self.totals.entry(key).or_default();
+            match kind {
+                Kind::Counter => total.sum += value * weight,
+                Kind::Timer => {
+                    total.sum += weight;
+                    total.times.push(value);
+                }
+                Kind::Gauge if form == 2 || value < 0.0 => {
+                    total.gauge = Some(total.gauge.unwrap_or(0.0) + value);
+                }
+                Kind::Gauge => total.gauge = Some(value),
+                Kind::Set => {
+                    total.members.insert(hash_member(b"", value.to_string().as_bytes()));
+                }
+            }
+        }
+        let plus = |value: &f64| if kind == Kind::Gauge && form == 2 && *value >= 0.0 { "+" } else { "" };
+        let values: Vec<_> = values.iter().map(|value| format!("{}{value}", plus(value))).collect();
+        let rate = if form == 1 { "|@0.1" } else { "" };
+        let tags = if *tags > 0 { format!("|#{}", TAGS[*tags].0) } else { String::new() };
+        let time = time.map_or(String::new(), |time| format!("|T{time}"));
+        let ty = ["c", "ms", "g", "s"][kind as usize];
+        format!("{}:{}|{ty}{rate}{tags}{time}", NAMES[*name].0, values.join(":"))
+    }
+}
+
+/// What the ticks came to.
+#[derive(Default)]
+struct Taken {
+    totals: Totals,
+    samples: u64,
+    refused: [u64; Refusal::COUNT],
+    number: u64,
+}
+
+impl Taken {
+    fn add(&mut self, tick: Tick) {
+        assert!(tick.number >= self.number, "ticks come in their order");
+        self.number = tick.number;
+        self.samples += tick.intake.samples;
+        for (mine, more) in self.refused.iter_mut().zip(tick.intake.refused) {
+            *mine += more;
+        }
+        for (series, time, cell) in tick.cells {
+            let total = self.totals.entry((series.kind(), series.key().to_owned(), time)).or_default();
+            match cell {
+                Cell::Counter(sum) => total.sum += Sum::to_f64(&sum),
+                Cell::Timer(digest) => {
+                    total.sum += digest.events();
+                    total.times.extend(digest.values().expect("kept exactly"));
+                }
+                Cell::Gauge(change, _) => total.gauge = Some(Change::apply(&change, total.gauge)),
+                Cell::Set(Unique::Exact(hashes)) => total.members.extend(hashes),
+                Cell::Set(Unique::Estimate(_)) => panic!("the set was to be kept exactly"),
+            }
+        }
+    }
+
+    fn refused(&self, reason: Refusal) -> u64 {
+        self.refused[reason as usize]
+    }
+}
+
+fn play(series_max: usize, steps: &[Step]) {
+    let mut options = Config::default().aggregate;
+    options.dialect = Dialect::Native;
+    options.series_max = series_max;
+    options.bucket = Width::from_ms(BUCKET_MS as u64);
+    options.amend_window_ms = 400_000;
+    (options.bounds.timer_exact_max, options.bounds.set_exact_max) = (100_000, 100_000);
+    let grammar = Config::default().ingest.grammar;
+    let registry = Arc::new(Registry::new(series_max));
+    let epoch = Epoch::new(NOW, thread::current());
+    let waker = Arc::new(Waker::new().unwrap());
+    let (recorder, mut collector) = pair(Arc::new(options), Arc::clone(&registry), Arc::clone(&epoch), waker);
+    let mut receiver = Receiver::new(recorder, grammar, false);
+    let mut naive = Naive { series_max, spares: 1, ..Naive::default() };
+    let mut taken = Taken::default();
+    for step in steps {
+        match step {
+            Step::Line { .. } => receiver.packet(naive.line(step).as_bytes(), &"test"),
+            Step::Tick => tick(&epoch, &mut receiver, &mut naive),
+            Step::Take => take(&mut collector, &mut naive, &mut taken),
+            Step::Renew => {
+                assert!(collector.renew_after(NOW, 0));
+                naive.renew = true;
+            }
+        }
+        assert!(registry.len() <= series_max);
+    }
+    receiver.finish();
+    while let Some(tick) = collector.take() {
+        taken.add(tick);
+    }
+    for total in naive.totals.values_mut().chain(taken.totals.values_mut()) {
+        total.times.sort_by(f64::total_cmp);
+    }
+    assert_eq!(taken.totals, naive.totals);
+    assert_eq!(taken.samples + taken.refused.iter().sum::<u64>(), naive.values, "counted or refused");
+    assert_eq!(taken.refused(Refusal::SeriesLimit), naive.limited);
+    assert_eq!(taken.refused(Refusal::TooLate), naive.late);
+    assert_eq!(registry.len(), naive.series.len());
+}
+
+fn tick(epoch: &Epoch, receiver: &mut Receiver, naive: &mut Naive) {
+    epoch.advance(NOW);
+    assert!(receiver.recorder().tick_begun());
+    receiver.recorder().hand_over();
+    // Without a spare the tick is still to come for this thread.
+    assert_eq!(receiver.recorder().tick_begun(), naive.spares == 0);
+    if naive.spares > 0 {
+        naive.spares -= 1;
+        naive.waiting += 1;
+        if std::mem::take(&mut naive.renew) {
+            naive.raw.clear();
+        }
+    }
+}
+
+fn take(collector: &mut Collector, naive: &mut Naive, taken: &mut Taken) {
+    let tick = collector.take();
+    assert_eq!(tick.is_some(), naive.waiting > 0);
+    if let Some(tick) = tick {
+        taken.add(tick);
+        naive.waiting -= 1;
+        naive.spares += 1;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_table_counts_what_a_plain_map_counts(
+        series_max in prop::sample::select(vec![0_usize, 3, 12, 36, 1_000]),
+        steps in prop::collection::vec(step(), 0..300),
+    ) {
+        play(series_max, &steps);
+    }
+}
+
+/// One series under ever new orders of its tags: each is a raw name, and a thread learns only so many.
+#[test]
+fn raw_names_are_bounded_and_a_renewal_makes_room() {
+    let registry = Arc::new(Registry::new(3));
+    let epoch = Epoch::new(NOW, thread::current());
+    let mut options = Config::default().aggregate;
+    options.series_max = 3;
+    let (recorder, mut collector) =
+        pair(Arc::new(options), registry, Arc::clone(&epoch), Arc::new(Waker::new().unwrap()));
+    let mut receiver = Receiver::new(recorder, Config::default().ingest.grammar, false);
+    let bound = 3 * limits::RAW_NAMES_PER_SERIES as u64;
+    // A tag given twice has the last of its values: all of these are the same series.
+    let lines = |orders: std::ops::Range<u32>| {
+        orders.map(|i| format!("x:1|c|#t:{i},t:0")).collect::<Vec<_>>().join("\n")
+    };
+    for _ in 0..2 {
+        receiver.packet(lines(0..20).as_bytes(), &"test");
+        epoch.advance(NOW);
+        receiver.recorder().hand_over();
+        let tick = collector.take().unwrap();
+        assert_eq!(tick.intake.samples, bound);
+        assert_eq!(tick.intake.refused[Refusal::SeriesLimit as usize], 20 - bound);
+    }
+    collector.renew_after(NOW, 0);
+    epoch.advance(NOW);
+    receiver.recorder().hand_over();
+    collector.take().unwrap();
+    receiver.packet(lines(10..14).as_bytes(), &"test");
+    receiver.finish();
+    assert_eq!(collector.take().unwrap().intake.samples, 4, "there is room again");
+}
+
+/// A hand-over that came too late for its tick comes with the next one, and only with that one: from then on the
+/// thread is in step again, and a tick in which nobody is late holds everything that came before it.
+#[test]
+fn a_thread_that_was_late_once_is_in_step_again() {
+    let config = Config::default();
+    let (give, take) = sync_channel::<flush::Parts>(1);
+    let (commands, inbox) = sync_channel(1);
+    let flusher = thread::spawn(move || Flusher::new(take.recv().unwrap()).run(&inbox));
+    let epoch = Epoch::new(NOW, flusher.thread().clone());
+    let registry = Arc::new(Registry::new(10));
+    let options = Arc::new(config.aggregate.clone());
+    let waker = Arc::new(Waker::new().unwrap());
+    let (recorder, collector) = pair(options, Arc::clone(&registry), Arc::clone(&epoch), waker);
+    let mut receiver = Receiver::new(recorder, config.ingest.grammar, false);
+    let books = Arc::new(Books::default());
+    let rules = MemoryRules {
+        width: config.flush.bucket,
+        bounds: config.aggregate.bounds,
+        keep_ms: config.flush.amend_window_ms,
+        keep_idle_ms: 0,
+        bytes_max: usize::MAX,
+        destinations: 0,
+    };
+    let parts = flush::Parts {
+        options: config.flush,
+        clock: Clock::manual(NOW),
+        epoch,
+        collectors: vec![collector],
+        registry,
+        store: Arc::new(MemoryStore::new(rules, config.idle.clone())),
+        books: Arc::clone(&books),
+        own_prefix: "own".to_owned(),
+        dialect: Dialect::Native,
+        on_sealed: Box::new(|| {}),
+        producer: 1,
+    };
+    give.send(parts).unwrap();
+    let mut sent = 0;
+    for tick in 0..6 {
+        receiver.packet(b"a:1|c", &"test");
+        sent += 1;
+        let late_before = books.hand_overs_late.load(Ordering::Relaxed);
+        let (done, answer) = sync_channel(1);
+        commands.send(Command::Tick(done)).unwrap();
+        while tick > 0 && answer.try_recv().is_err() {
+            if receiver.recorder().tick_begun() {
+                receiver.recorder().hand_over();
+            }
+            thread::yield_now();
+        }
+        if tick == 0 {
+            // The thread is held up elsewhere until the tick is over.
+            answer.recv().unwrap();
+            receiver.recorder().hand_over();
+        }
+        let late = books.hand_overs_late.load(Ordering::Relaxed) > late_before;
+        assert!(late || tick > 0);
+        let counted = books.samples.load(Ordering::Relaxed);
+        assert!(late || counted == sent, "tick {tick}: nobody was late, and {counted} of {sent} are counted");
+    }
+    receiver.finish();
+    let (done, answer) = sync_channel(1);
+    commands.send(Command::Drain(done)).unwrap();
+    answer.recv().unwrap();
+    flusher.join().unwrap();
+    assert_eq!(books.samples.load(Ordering::Relaxed), sent);
+}
