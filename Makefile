@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup loom test nightly fuzz demo
+.PHONY: help setup loom test nightly fuzz bench demo
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
@@ -13,7 +13,7 @@ setup: ## installs what the tests need: Graphite, Redis, and clients into tests/
 	@tests/setup
 
 loom: ## tries every interleaving of the hand-over's two threads
-	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
+	cargo test --release --lib --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
 test: setup ## formatting, lints and every test, against real servers and clients
 	cargo fmt --check
@@ -36,6 +36,9 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 		tests/fuzz/seed "$$target" || exit 1; \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
 	done
+
+bench: ## the benches, optimised; what they printed once is in benches/record
+	cargo bench --bench sum --bench ingest --bench udp
 
 demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo

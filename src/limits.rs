@@ -32,6 +32,10 @@ pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// Largest receive buffer in bytes: Linux stores twice what was asked in an int, and gives less beyond this.
 pub const RECEIVE_BUFFER_BYTES_MAX: u64 = 512 << 20;
 
+/// Receive buffer in bytes from which datagrams may gather for a millisecond: some 1,300 small ones, which
+/// is 1.3 million a second.
+pub const GATHER_BUFFER_BYTES_MIN: usize = 1 << 20;
+
 /// Default for the most series known at a time, on one node.
 pub const SERIES_MAX: usize = 1_000_000;
 /// Raw names an ingest thread knows for each series allowed: one series has as many as its tags have orders.

@@ -4,6 +4,7 @@
 //! program. It knows nothing of lines.
 
 use super::{Options, UnixAddress};
+use crate::limits;
 use crate::sys;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -51,6 +52,9 @@ pub struct DatagramSocket {
     pub fd: OwnedFd,
     /// `udp 0.0.0.0:8125`, say.
     pub name: String,
+    /// Whether its buffer holds what may gather while its thread sleeps. A Unix socket's does not: it holds a
+    /// few datagrams, and its senders wait.
+    pub gathers: bool,
 }
 
 /// All ingest sockets, bound.
@@ -140,7 +144,8 @@ impl Bound {
                     self.warnings.push(buffer_warning(at, given, options.receive_buffer));
                 }
             }
-            self.datagrams.push(DatagramSocket { fd: socket.into(), name: format!("udp {at}") });
+            let gathers = given >= limits::GATHER_BUFFER_BYTES_MIN;
+            self.datagrams.push(DatagramSocket { fd: socket.into(), name: format!("udp {at}"), gathers });
         }
         Ok(())
     }
@@ -158,7 +163,7 @@ impl Bound {
             // Unix datagrams block their sender instead of being dropped; a larger buffer makes that rarer.
             drop(sys::set_receive_buffer(&socket, options.receive_buffer));
             let name = format!("unix {}", path.display());
-            self.datagrams.push(DatagramSocket { fd: socket.into(), name });
+            self.datagrams.push(DatagramSocket { fd: socket.into(), name, gathers: false });
         }
         self.paths.push(path.clone());
         self.names.push(format!("unix {}{}", if address.stream { "stream " } else { "" }, path.display()));
