@@ -4,6 +4,10 @@
 //! and on any number of nodes: integer addition is associative, which doubles are not. What does not fit
 //! (beyond about ±10²⁰, or so small that the unit would round it) is kept beside it as a double; such sums
 //! are as good as statsd's and no better. Adding is one 64×64-bit multiplication and one 128-bit addition.
+//!
+//! The rivals lost (benches/sum.rs; benches/record): a plain double, 1.9 ns, is wrong by cents after a million
+//! dimes; an error-free sum of two doubles, 2.6 ns, is exact for a while but not associative, so that nodes could
+//! disagree; this takes 2.4 ns.
 
 /// Decimal places of the unit.
 const PLACES: u32 = 18;
