@@ -17,6 +17,8 @@ mod graphite_outage;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod migrate;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod service;
