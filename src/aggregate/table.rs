@@ -136,27 +136,27 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// One value of a tick.
+/// One value of a tick; the larger kinds are boxed, as in a tally.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     /// Of a counter.
     Counter(Sum),
     /// Of a timer.
-    Timer(Digest),
+    Timer(Box<Digest>),
     /// Of a gauge, with the moment of its last change (monotonic nanoseconds), by which the changes of
     /// several threads are put in order.
     Gauge(Change, u64),
     /// Of a set.
-    Set(Unique),
+    Set(Box<Unique>),
 }
 
 impl Cell {
     fn empty(kind: Kind) -> Self {
         match kind {
             Kind::Counter => Self::Counter(Sum::ZERO),
-            Kind::Timer => Self::Timer(Digest::default()),
+            Kind::Timer => Self::Timer(Box::default()),
             Kind::Gauge => Self::Gauge(Change::NONE, 0),
-            Kind::Set => Self::Set(Unique::default()),
+            Kind::Set => Self::Set(Box::default()),
         }
     }
 
@@ -294,9 +294,9 @@ impl Generation {
     /// Hands every value out and is empty again. The time is that of the sample, if it had one.
     pub(super) fn drain(&mut self, mut visit: impl FnMut(Kind, u32, Option<WallMs>, Cell)) {
         self.counters.drain(|slot, sum| visit(Kind::Counter, slot, None, Cell::Counter(sum)));
-        self.timers.drain(|slot, digest| visit(Kind::Timer, slot, None, Cell::Timer(digest)));
+        self.timers.drain(|slot, digest| visit(Kind::Timer, slot, None, Cell::Timer(Box::new(digest))));
         self.gauges.drain(|slot, (change, at)| visit(Kind::Gauge, slot, None, Cell::Gauge(change, at)));
-        self.sets.drain(|slot, set| visit(Kind::Set, slot, None, Cell::Set(set)));
+        self.sets.drain(|slot, set| visit(Kind::Set, slot, None, Cell::Set(Box::new(set))));
         for ((kind, slot, time), cell) in self.timed.drain() {
             visit(kind, slot, Some(time), cell);
         }

@@ -19,7 +19,8 @@ pub struct Bounds {
     pub set_exact_max: usize,
 }
 
-/// Merged samples of one series.
+/// Merged samples of one series. Most series are counters, and a million of them shall not pay for the size of a
+/// timer: the larger kinds are boxed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tally {
     /// The sum of a counter.
@@ -27,9 +28,9 @@ pub enum Tally {
     /// The changes of a gauge.
     Gauge(Gauge),
     /// The distribution of a timer.
-    Timer(Digest),
+    Timer(Box<Digest>),
     /// The members of a set.
-    Set(Unique),
+    Set(Box<Unique>),
 }
 
 impl Tally {
@@ -39,8 +40,8 @@ impl Tally {
         match kind {
             Kind::Counter => Self::Counter(Sum::ZERO),
             Kind::Gauge => Self::Gauge(Gauge::default()),
-            Kind::Timer => Self::Timer(Digest::default()),
-            Kind::Set => Self::Set(Unique::default()),
+            Kind::Timer => Self::Timer(Box::default()),
+            Kind::Set => Self::Set(Box::default()),
         }
     }
 
@@ -63,8 +64,8 @@ impl Tally {
         match (self, other) {
             (Self::Counter(mine), Self::Counter(theirs)) => mine.merge(&theirs),
             (Self::Gauge(mine), Self::Gauge(theirs)) => mine.merge(theirs),
-            (Self::Timer(mine), Self::Timer(theirs)) => mine.merge(theirs, bounds.timer_exact_max),
-            (Self::Set(mine), Self::Set(theirs)) => mine.merge(theirs, bounds.set_exact_max),
+            (Self::Timer(mine), Self::Timer(theirs)) => mine.merge(*theirs, bounds.timer_exact_max),
+            (Self::Set(mine), Self::Set(theirs)) => mine.merge(*theirs, bounds.set_exact_max),
             (mine, theirs) => panic!("a {:?} cannot be merged into a {:?}", theirs.kind(), mine.kind()),
         }
     }

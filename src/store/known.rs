@@ -12,22 +12,29 @@ use std::collections::HashMap;
 /// statsd's own counters are never deleted, whatever the rules (it looks for these words in the name).
 const NEVER_DROPPED: [&str; 3] = ["packets_received", "metrics_received", "bad_lines_seen"];
 
-/// What is known of one series.
+/// What is known of one series. There may be a million, most of them counters: what only gauges need is boxed.
 #[derive(Clone, Debug)]
 struct Known {
     /// Start of the last bucket with samples.
     active: WallMs,
     /// Sealed buckets since then.
     idle_buckets: u32,
-    /// A gauge's value at the end of the last sealed bucket.
-    carried: Option<f64>,
-    /// A gauge's value now.
-    present: Option<f64>,
-    /// A gauge's last set and last change of any sort.
-    last_set: Option<Order>,
-    last_change: Option<Order>,
+    /// Of a gauge.
+    gauge: Option<Box<Level>>,
     /// What it sent last, where the rule is to keep that.
     kept: Option<Box<Tally>>,
+}
+
+/// Where a gauge stands.
+#[derive(Clone, Debug, Default)]
+struct Level {
+    /// At the end of the last sealed bucket.
+    carried: Option<f64>,
+    /// Now.
+    present: Option<f64>,
+    /// Its last set, and its last change of any sort.
+    last_set: Option<Order>,
+    last_change: Option<Order>,
 }
 
 /// All known series.
@@ -48,29 +55,30 @@ impl KnownSeries {
 
     /// A batch has samples of the series.
     pub(super) fn note(&mut self, series: &Series, bucket: WallMs, tally: &Tally) {
-        let known = self.series.entry(series.clone()).or_insert_with(|| Known {
+        let known = self.series.entry(series.clone()).or_insert(Known {
             active: bucket,
             idle_buckets: 0,
-            carried: None,
-            present: None,
-            last_set: None,
-            last_change: None,
+            gauge: None,
             kept: None,
         });
         known.active = known.active.max(bucket);
         if let Tally::Gauge(gauge) = tally {
-            known.change(gauge);
+            known.gauge.get_or_insert_default().change(gauge);
         }
+    }
+
+    fn level(&self, series: &Series) -> Option<&Level> {
+        self.series.get(series)?.gauge.as_deref()
     }
 
     /// A gauge's value at the end of the last sealed bucket.
     pub(super) fn carried(&self, series: &Series) -> Option<f64> {
-        self.series.get(series).and_then(|known| known.carried)
+        self.level(series)?.carried
     }
 
     /// A gauge's value now.
     pub(super) fn present(&self, series: &Series) -> Option<f64> {
-        self.series.get(series).and_then(|known| known.present)
+        self.level(series)?.present
     }
 
     /// All series of a kind.
@@ -90,7 +98,7 @@ impl KnownSeries {
                 known.idle_buckets = 0;
                 known.active = known.active.max(start);
                 if let Tally::Gauge(gauge) = &entry.tally {
-                    known.carried = gauge.value(entry.before);
+                    known.gauge.get_or_insert_default().carried = gauge.value(entry.before);
                 } else if self.rules.of(entry.series.kind()) == Idle::Keep {
                     known.kept = Some(Box::new(entry.tally.clone()));
                 }
@@ -121,14 +129,18 @@ impl Known {
         let (tally, before) = match (kind, rules.of(kind)) {
             (Kind::Gauge, Idle::Drop) if self.idle_buckets >= rules.gauges_ttl => return None,
             (Kind::Gauge, Idle::Zero) => (Tally::empty(kind), Some(0.0)),
-            (Kind::Gauge, Idle::Keep | Idle::Drop) => (Tally::empty(kind), self.carried),
+            (Kind::Gauge, Idle::Keep | Idle::Drop) => {
+                (Tally::empty(kind), self.gauge.as_ref().and_then(|gauge| gauge.carried))
+            }
             (_, Idle::Drop) if !own => return None,
             (_, Idle::Keep) => (self.kept.as_deref().cloned().unwrap_or(Tally::empty(kind)), None),
             (_, Idle::Zero | Idle::Drop) => (Tally::empty(kind), None),
         };
         Some(Entry { series: series.clone(), tally, before, idle: true })
     }
+}
 
+impl Level {
     /// A change to the present value: a late one counts only as far as nothing came after it.
     fn change(&mut self, gauge: &Gauge) {
         let Some(order) = gauge.last() else {

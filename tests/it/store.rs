@@ -219,7 +219,7 @@ fn a_bucket_past_its_keep_is_never_written_again() {
 
 #[test]
 fn beyond_its_memory_the_stated_go_first_and_the_unstated_are_counted() {
-    let store = memory(STATSD_IDLE, 20_000);
+    let store = memory(STATSD_IDLE, 12_000);
     let entries = |number: u64| (0..50).map(|i| count(&format!("s{number}.{i}"), 1)).collect::<Vec<_>>();
     let rules = IdleRules { counters: Idle::Drop, ..STATSD_IDLE };
     store.set_idle_rules(rules);

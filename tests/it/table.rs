@@ -188,8 +188,10 @@ impl Taken {
                     total.times.extend(digest.values().expect("kept exactly"));
                 }
                 Cell::Gauge(change, _) => total.gauge = Some(Change::apply(&change, total.gauge)),
-                Cell::Set(Unique::Exact(hashes)) => total.members.extend(hashes),
-                Cell::Set(Unique::Estimate(_)) => panic!("the set was to be kept exactly"),
+                Cell::Set(set) => match *set {
+                    Unique::Exact(hashes) => total.members.extend(hashes),
+                    Unique::Estimate(_) => panic!("the set was to be kept exactly"),
+                },
             }
         }
     }

@@ -54,7 +54,7 @@ fn tally(kind: Kind, samples: &[(usize, Sample)]) -> Tally {
             Sample::Time(value, weight) => {
                 let mut digest = Digest::default();
                 digest.record(f64::from(value) / 16.0, weight, weight, BOUNDS.timer_exact_max);
-                Tally::Timer(digest)
+                Tally::Timer(Box::new(digest))
             }
             Sample::Gauge(time, set, delta) => {
                 let order = Order { time, producer: 7, number: *number as u64 };
@@ -64,7 +64,7 @@ fn tally(kind: Kind, samples: &[(usize, Sample)]) -> Tally {
             Sample::Member(member) => {
                 let mut set = Unique::default();
                 set.insert(hash_member(b"", &member.to_be_bytes()), BOUNDS.set_exact_max);
-                Tally::Set(set)
+                Tally::Set(Box::new(set))
             }
         };
         tally.merge(one, &BOUNDS);
