@@ -8,7 +8,6 @@ use super::args::{Configured, Demo};
 use super::run::{self, Event};
 use crate::clock::{self, Clock, WallMs};
 use crate::config::{self, Config};
-use crate::ingest::sockets::loopback_sender;
 use crate::metric::{Kind, Series, Tally};
 use crate::run::{Addresses, Service, start};
 use anyhow::Context;
@@ -194,7 +193,7 @@ struct Shop {
 
 impl Shop {
     fn open(tallyd: SocketAddr) -> anyhow::Result<Self> {
-        let socket = loopback_sender().context("no socket for the shop")?;
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).context("no socket for the shop")?;
         socket.connect(tallyd).context("the shop cannot reach tallyd")?;
         let random = fastrand::Rng::new();
         Ok(Self { socket, random, opened: clock::monotonic_now(), open_carts: 12, deployed: false })

@@ -31,14 +31,6 @@ pub enum ForwardError {
     Unconfirmed(&'static str),
 }
 
-impl ForwardError {
-    /// Whether trying again may help: always, carbon comes back.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        true
-    }
-}
-
 /// A destination's connection.
 #[derive(Debug)]
 pub struct Carbon {

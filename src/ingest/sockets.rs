@@ -8,7 +8,7 @@ use crate::limits;
 use crate::sys;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -124,10 +124,8 @@ impl Bound {
         // With SO_REUSEPORT the kernel would let us share a port with another program of the same user, and
         // each would get half. A bind without it finds that out.
         let (probe, mut at) = bind_ip(Type::DGRAM, address, only_v6, false).map_err(fail)?;
-        let mut first = Some(probe);
-        if threads > 1 {
-            first = None;
-        }
+        // Where it is the only socket it stays; else it makes way for those that share.
+        let mut first = (threads == 1).then_some(probe);
         for thread in 0..threads {
             let socket = if let Some(socket) = first.take() {
                 socket
@@ -254,9 +252,4 @@ fn buffer_warning(address: SocketAddr, given: usize, asked: usize) -> String {
 #[must_use]
 pub fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// A UDP socket bound to a free port of loopback, for tests and the demo's emitter.
-pub fn loopback_sender() -> io::Result<UdpSocket> {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
 }

@@ -92,7 +92,6 @@ pub struct Service {
     addresses: Addresses,
     /// Warnings that arose while starting.
     pub warnings: Vec<String>,
-    books: Arc<Books>,
     store: Arc<dyn Store>,
     rules: Arc<ArcSwap<expand::Rules>>,
     commands: SyncSender<Command>,
@@ -191,7 +190,6 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     Ok(Service {
         addresses,
         warnings,
-        books,
         store,
         rules,
         commands,
@@ -337,22 +335,10 @@ impl Service {
         &self.addresses
     }
 
-    /// Our own counters.
-    #[must_use]
-    pub fn books(&self) -> &Arc<Books> {
-        &self.books
-    }
-
     /// Where buckets stand.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
-    }
-
-    /// Whether all threads live that must; a panic in one of them ends the process anyway.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        !self.flusher.is_finished() && self.ingest.iter().all(|thread| !thread.is_finished())
     }
 
     /// Takes over what can be changed while running: idle rules, and what points are called.

@@ -239,10 +239,7 @@ fn statsds_file_is_taken_over_when_it_changes() {
 fn a_stop_says_what_it_could_not_deliver() {
     let mut graphite = Sink::start();
     graphite.stop();
-    let launch = seconds(&graphite.address(), "");
-    let tallyd = launch.start();
-    tallyd.send_udp(b"lost:1|c");
-    Books::wait(&tallyd, |books| books.counted == 1);
+    let (launch, tallyd) = with_one_event(&graphite.address());
     let (code, took, log) = stop(&launch, tallyd);
     assert_eq!(code, Some(1), "{log}");
     assert!(took < STOPS, "{took:?}");
@@ -253,24 +250,27 @@ fn a_stop_says_what_it_could_not_deliver() {
 fn a_receiver_that_never_reads_cannot_hold_up_the_stop() {
     let stalled = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let address = stalled.local_addr().unwrap().to_string();
-    let launch = seconds(&address, "");
-    let tallyd = launch.start();
-    tallyd.send_udp(b"lost:1|c");
-    Books::wait(&tallyd, |books| books.counted == 1);
+    let (launch, tallyd) = with_one_event(&address);
     let (code, took, log) = stop(&launch, tallyd);
     assert_eq!(code, Some(1), "{log}");
     assert!(took < STOPS, "{took:?}");
 
     // Asked twice, it ends at once.
-    let launch = seconds(&address, "");
-    let tallyd = launch.start();
-    tallyd.send_udp(b"lost:1|c");
-    Books::wait(&tallyd, |books| books.counted == 1);
+    let (launch, tallyd) = with_one_event(&address);
     signal("TERM", &tallyd.process.id().to_string());
     time::sleep(Duration::from_millis(500));
     let (code, took, log) = stop(&launch, tallyd);
     assert_eq!(code, Some(130), "{log}");
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// A tallyd that has counted one event, for a Graphite that will not take it.
+fn with_one_event(graphite: &str) -> (Launch, Tallyd) {
+    let launch = seconds(graphite, "");
+    let tallyd = launch.start();
+    tallyd.send_udp(b"lost:1|c");
+    Books::wait(&tallyd, |books| books.counted == 1);
+    (launch, tallyd)
 }
 
 /// SIGTERM; exit code, time taken, and all that was logged.
