@@ -4,8 +4,9 @@
 //! rate weighs 1/rate in everything; in statsd's dialect it weighs one and only the count knows the rate,
 //! which the caller says by recording it so. [`Distribution`] is what figures are computed from.
 
+use super::Malformed;
 use super::sketch::Sketch;
-use super::sum::{Number, Sum};
+use super::sum::{MANTISSA_MAX, Number, Sum};
 
 /// A distribution of measured values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +34,58 @@ impl Default for Body {
     }
 }
 
+/// What a digest keeps of its values.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// The values as they came, and their weights, which are none at all while each is one.
+    Exact(&'a [f64], &'a [f64]),
+    /// A sketch of them.
+    Sketch(&'a Sketch),
+}
+
 impl Digest {
+    /// A digest of values as they came, of which `single` stand for one event each and the others for `sampled`
+    /// together; `weights` are as many, or none where each is one.
+    pub fn exact(single: u64, sampled: Sum, values: Vec<f64>, weights: Vec<f64>) -> Result<Self, Malformed> {
+        if single > values.len() as u64 {
+            return Err(Malformed("more events than values"));
+        }
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Malformed("a value that is not finite"));
+        }
+        if !weights.is_empty() && weights.len() != values.len() {
+            return Err(Malformed("weights without values"));
+        }
+        if !weights.iter().all(|weight| weight.is_finite() && *weight > 0.0) {
+            return Err(Malformed("a weight that is not positive"));
+        }
+        Ok(Self { single, sampled, body: Body::Exact { values, weights } })
+    }
+
+    /// A digest of a sketch.
+    pub fn sketched(single: u64, sampled: Sum, sketch: Sketch) -> Result<Self, Malformed> {
+        // So that adding a few of them cannot overflow; no timer gets there.
+        if single > MANTISSA_MAX {
+            return Err(Malformed("more events than can be counted"));
+        }
+        Ok(Self { single, sampled, body: Body::Sketch(Box::new(sketch)) })
+    }
+
+    /// What it keeps of its values.
+    #[must_use]
+    pub fn content(&self) -> Content<'_> {
+        match &self.body {
+            Body::Exact { values, weights } => Content::Exact(values, weights),
+            Body::Sketch(sketch) => Content::Sketch(sketch),
+        }
+    }
+
+    /// How many values stand for one event each, and how many events the others stand for.
+    #[must_use]
+    pub fn counts(&self) -> (u64, &Sum) {
+        (self.single, &self.sampled)
+    }
+
     /// Adds a finite value which stands for `events` events and weighs `weight` in the distribution; beyond
     /// `exact_max` values a sketch takes over.
     #[inline]

@@ -4,6 +4,7 @@
 //! Changes are ordered by (time, producer, number) and composed when somebody asks for the value, so that
 //! merging is associative and commutative although applying is not.
 
+use super::Malformed;
 use crate::clock::WallMs;
 
 /// What happened to a gauge in one tick: perhaps a set, then perhaps an addition.
@@ -75,6 +76,21 @@ impl Gauge {
     #[must_use]
     pub fn held(order: Order, value: f64) -> Self {
         Self::once(order, Change { set: Some(value), delta: 0.0 })
+    }
+
+    /// The gauge of these changes, which stand in their order, none twice.
+    pub fn from_changes(changes: Vec<(Order, Change)>) -> Result<Self, Malformed> {
+        if changes.is_sorted_by(|a, b| a.0 < b.0) {
+            Ok(Self { changes })
+        } else {
+            Err(Malformed("a gauge's changes are out of order"))
+        }
+    }
+
+    /// The changes, in their order.
+    #[must_use]
+    pub fn changes(&self) -> &[(Order, Change)] {
+        &self.changes
     }
 
     /// Adds the changes of another part. A change that both parts hold counts once.

@@ -9,6 +9,7 @@
 pub mod bucket;
 pub mod digest;
 pub mod gauge;
+pub mod malformed;
 pub mod name;
 pub mod sketch;
 pub mod sum;
@@ -18,6 +19,7 @@ pub mod unique;
 pub use bucket::Width;
 pub use digest::Digest;
 pub use gauge::Gauge;
+pub use malformed::Malformed;
 pub use name::{Kind, Series};
 pub use sum::{Number, Sum};
 pub use tally::{Bounds, Tally};

@@ -12,6 +12,7 @@
 //! than γ and its middle is within 1 % of all it holds. Weights are counted in units of 2⁻²⁰, sums exactly
 //! (see [`super::sum`]), so that merging is associative to the last bit.
 
+use super::Malformed;
 use super::sum::{Number, Sum};
 
 /// Relative error of a quantile.
@@ -61,12 +62,40 @@ fn middle(bin: i32) -> f64 {
 
 /// Weights by bin, dense between the lowest and the highest bin in use.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Bins {
+pub struct Bins {
     first: i32,
     weights: Vec<u64>,
 }
 
 impl Bins {
+    /// The bins from `first` on; none of them lies beyond what a double may fall into, and the outermost two are
+    /// in use.
+    pub fn new(first: i32, weights: Vec<u64>) -> Result<Self, Malformed> {
+        let Some((lowest, highest)) = weights.first().zip(weights.last()) else {
+            return Ok(Self::default());
+        };
+        let end = usize::try_from(i64::from(bin_of(f64::MAX)) + 1 - i64::from(first)).unwrap_or(0);
+        if first < bin_of(TINY) || weights.len() > end {
+            return Err(Malformed("a bin that no value falls into"));
+        }
+        if *lowest == 0 || *highest == 0 {
+            return Err(Malformed("the outermost bin is empty"));
+        }
+        Ok(Self { first, weights })
+    }
+
+    /// The lowest bin in use.
+    #[must_use]
+    pub fn first(&self) -> i32 {
+        self.first
+    }
+
+    /// The weights from the lowest bin in use to the highest, in units of 2⁻²⁰.
+    #[must_use]
+    pub fn weights(&self) -> &[u64] {
+        &self.weights
+    }
+
     #[inline]
     fn add(&mut self, bin: i32, weight: u64) {
         if self.weights.is_empty() {
@@ -129,6 +158,41 @@ impl Default for Sketch {
 }
 
 impl Sketch {
+    /// A sketch of these parts: bins of the positive values and of the negative ones, weight of the zeros in units
+    /// of 2⁻²⁰, least and largest value, sum and sum of squares.
+    pub fn from_parts(
+        [positive, negative]: [Bins; 2],
+        zero: u64,
+        [min, max]: [f64; 2],
+        [sum, sum_squares]: [Sum; 2],
+    ) -> Result<Self, Malformed> {
+        if positive.weights.is_empty() && negative.weights.is_empty() && zero == 0 {
+            return Err(Malformed("a sketch of no values"));
+        }
+        if !(min.is_finite() && max.is_finite() && min <= max) {
+            return Err(Malformed("a sketch whose extremes are none"));
+        }
+        Ok(Self { positive, negative, zero, min, max, sum, sum_squares })
+    }
+
+    /// The bins of the positive values, and of the negative ones by their magnitude.
+    #[must_use]
+    pub fn bins(&self) -> [&Bins; 2] {
+        [&self.positive, &self.negative]
+    }
+
+    /// The weight of what is as good as zero, in units of 2⁻²⁰.
+    #[must_use]
+    pub fn zero(&self) -> u64 {
+        self.zero
+    }
+
+    /// Sum and sum of squares as they are kept.
+    #[must_use]
+    pub fn sums(&self) -> [&Sum; 2] {
+        [&self.sum, &self.sum_squares]
+    }
+
     /// Adds a finite value of a positive weight.
     pub fn add(&mut self, value: f64, weight: f64) {
         let units = ((weight * WEIGHT_UNIT + 0.5) as u64).max(1);

@@ -59,6 +59,19 @@ impl Number {
     }
 }
 
+/// The inverses of the powers of five modulo 2⁶⁴: dividing a multiple of one by it is a multiplication.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would stop at a bad index")]
+const FIFTHS: [u64; PLACES as usize + 1] = {
+    let mut inverses = [1_u64; PLACES as usize + 1];
+    let mut i = 1;
+    while i < inverses.len() {
+        // 5 · 0xcccccccccccccccd = 4 · 2⁶⁴ + 1
+        inverses[i] = inverses[i - 1].wrapping_mul(0xcccc_cccc_cccc_cccd);
+        i += 1;
+    }
+    inverses
+};
+
 fn power(places: u8) -> u64 {
     POWERS.get(usize::from(places)).copied().unwrap_or(1)
 }
@@ -77,7 +90,54 @@ impl Sum {
     /// The sum that is `n`.
     #[must_use]
     pub fn from_count(n: u64) -> Self {
-        Self { fixed: i128::from(n).saturating_mul(ONE), float: 0.0 }
+        // At most 2⁶⁴ · 10¹⁸, which is below 2¹²⁴.
+        Self { fixed: i128::from(n) * ONE, float: 0.0 }
+    }
+
+    /// The sum that is `mantissa / 10^places` and `float` beside it; `None` if it is too large or has too many
+    /// places.
+    #[must_use]
+    pub fn from_parts(mantissa: i128, places: u8, float: f64) -> Option<Self> {
+        let unit = i128::from(*POWERS.get((PLACES as usize).checked_sub(usize::from(places))?)?);
+        let fixed = match i64::try_from(mantissa) {
+            Ok(mantissa) => i128::from(mantissa) * unit,
+            Err(_) => mantissa.checked_mul(unit)?,
+        };
+        Some(Self { fixed, float })
+    }
+
+    /// The exact part as `mantissa / 10^places` with as few places as there can be.
+    #[inline]
+    #[must_use]
+    pub fn decimal(&self) -> (i128, u8) {
+        for places in 0..=PLACES as u8 {
+            // If the unit, 2^z · 5^z, divides the sum and the quotient fits a word, then the quotient is the
+            // shifted sum times the inverse of 5^z; else multiplying back shows that it was not.
+            let zeros = PLACES - u32::from(places);
+            let inverse = FIFTHS.get(zeros as usize).copied().unwrap_or(1);
+            let quotient = ((self.fixed >> zeros) as u64).wrapping_mul(inverse) as i64;
+            if i128::from(quotient) * i128::from(power(zeros as u8)) == self.fixed {
+                return (i128::from(quotient), places);
+            }
+        }
+        self.long_decimal()
+    }
+
+    /// The same for a mantissa that does not fit a word.
+    #[cold]
+    fn long_decimal(&self) -> (i128, u8) {
+        let (mut mantissa, mut places) = (self.fixed, PLACES as u8);
+        while places > 0 && mantissa % 10 == 0 {
+            mantissa /= 10;
+            places -= 1;
+        }
+        (mantissa, places)
+    }
+
+    /// What stands beside the exact part as a double.
+    #[must_use]
+    pub fn float(&self) -> f64 {
+        self.float
     }
 
     /// Adds one number.

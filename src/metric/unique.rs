@@ -12,6 +12,7 @@
 //! 50 bits) + 1 seen. The estimator is Ertl's (*New cardinality estimation algorithms for HyperLogLog
 //! sketches*, 2017), as in Redis; its standard error is 0.81 %.
 
+use super::Malformed;
 use hashbrown::HashSet;
 
 /// Registers.
@@ -205,6 +206,24 @@ impl Hll {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The bytes that Redis reads.
+    #[must_use]
+    pub fn to_redis(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    /// Reads what Redis writes.
+    pub fn from_redis(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() != HLL_BYTES || !bytes.starts_with(b"HYLL\0") {
+            return Err(Malformed("not a HyperLogLog"));
+        }
+        let hll = Self(bytes.into());
+        if (0..REGISTERS).any(|register| u32::from(hll.get(register)) > RANK_BITS + 1) {
+            return Err(Malformed("a register that is too high"));
+        }
+        Ok(hll)
     }
 
     /// How many distinct members were added, within about 0.81 %.

@@ -1,11 +1,14 @@
 //! Bytes on the wire, in both directions: no sockets, no storage, no clock.
 
+pub mod bytes;
+mod decimal;
 mod event;
 pub mod graphite;
 pub mod number;
 mod original;
 mod sample;
 pub mod statsd;
+pub mod tally;
 
 /// Whose rules hold where statsd and its successors differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

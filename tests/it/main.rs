@@ -11,6 +11,8 @@ mod config;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod encoding;
+#[cfg(test)]
 mod graphite;
 #[cfg(test)]
 mod graphite_outage;
