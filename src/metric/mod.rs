@@ -9,6 +9,7 @@
 pub mod bucket;
 pub mod digest;
 pub mod gauge;
+pub mod hll;
 pub mod malformed;
 pub mod name;
 pub mod sketch;

@@ -1,28 +1,11 @@
-//! Sets: distinct members, exactly up to a bound and as a HyperLogLog beyond it.
+//! Sets: distinct members, exactly up to a bound and as a HyperLogLog beyond it (see [`super::hll`]).
 //!
 //! Members are kept as the 64-bit hash that Redis's PFADD uses, never as they came: they may be personal
-//! data. Beyond the bound the registers stand in Redis's own dense format, so that PFCOUNT and PFMERGE read
-//! them:
-//!
-//! ```text
-//!   "HYLL" | 0 (dense) | 0 0 0 | cached count, 8 bytes, last byte 0x80: not valid | 16384 registers of 6 bits
-//! ```
-//!
-//! Register `i` counts hashes whose low 14 bits are `i`, and holds the highest (trailing zeros of the other
-//! 50 bits) + 1 seen. The estimator is Ertl's (*New cardinality estimation algorithms for HyperLogLog
-//! sketches*, 2017), as in Redis; its standard error is 0.81 %.
+//! data.
 
-use super::Malformed;
+pub use super::hll::{HLL_BYTES, Hll};
 use hashbrown::HashSet;
 
-/// Registers.
-const REGISTERS: usize = 1 << 14;
-/// Bits of the hash that choose the rank.
-const RANK_BITS: u32 = 50;
-/// Bytes before the registers.
-const HEADER: usize = 16;
-/// Bytes of a dense HyperLogLog.
-pub const HLL_BYTES: usize = HEADER + REGISTERS * 6 / 8;
 /// Redis's seed.
 const SEED: u64 = 0xadc8_3b19;
 /// `MurmurHash64A`'s multiplier.
@@ -162,159 +145,14 @@ impl Unique {
         size_of::<Self>()
             + match self {
                 Self::Exact(hashes) => hashes.allocation_size(),
-                Self::Estimate(_) => HLL_BYTES,
+                Self::Estimate(hll) => hll.bytes(),
             }
-    }
-}
-
-/// A HyperLogLog in Redis's dense format.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hll(Box<[u8]>);
-
-impl Default for Hll {
-    fn default() -> Self {
-        let mut bytes = vec![0; HLL_BYTES];
-        for (byte, header) in bytes.iter_mut().zip(*b"HYLL\0\0\0\0\0\0\0\0\0\0\0\x80") {
-            *byte = header;
-        }
-        Self(bytes.into_boxed_slice())
-    }
-}
-
-impl Hll {
-    /// Adds a member by its hash.
-    pub fn insert(&mut self, hash: u64) {
-        let register = hash as usize & (REGISTERS - 1);
-        // The sentinel bit ends the count of zeros at 50.
-        let rank = ((hash >> 14) | (1 << RANK_BITS)).trailing_zeros() as u8 + 1;
-        if self.get(register) < rank {
-            self.set(register, rank);
-        }
-    }
-
-    /// Keeps the higher of each pair of registers.
-    pub fn merge(&mut self, other: &Self) {
-        for register in 0..REGISTERS {
-            let rank = other.get(register);
-            if self.get(register) < rank {
-                self.set(register, rank);
-            }
-        }
-    }
-
-    /// The bytes that Redis reads.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes that Redis reads.
-    #[must_use]
-    pub fn to_redis(&self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-
-    /// Reads what Redis writes.
-    pub fn from_redis(bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.len() != HLL_BYTES || !bytes.starts_with(b"HYLL\0") {
-            return Err(Malformed("not a HyperLogLog"));
-        }
-        let hll = Self(bytes.into());
-        if (0..REGISTERS).any(|register| u32::from(hll.get(register)) > RANK_BITS + 1) {
-            return Err(Malformed("a register that is too high"));
-        }
-        Ok(hll)
-    }
-
-    /// How many distinct members were added, within about 0.81 %.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        let mut histogram = [0_u32; 64];
-        for register in 0..REGISTERS {
-            if let Some(count) = histogram.get_mut(usize::from(self.get(register))) {
-                *count += 1;
-            }
-        }
-        let m = REGISTERS as f64;
-        let top = RANK_BITS as usize + 1;
-        let share = |rank: usize| f64::from(histogram.get(rank).copied().unwrap_or(0));
-        let mut z = m * tau((m - share(top)) / m);
-        for rank in (1..top).rev() {
-            z = (z + share(rank)) * 0.5;
-        }
-        z += m * sigma(share(0) / m);
-        (0.5 / std::f64::consts::LN_2 * m * m / z).round() as u64
-    }
-
-    /// Six bits, least significant first, across a byte border if need be.
-    fn get(&self, register: usize) -> u8 {
-        let bit = register * 6;
-        let (at, shift) = (HEADER + bit / 8, bit % 8);
-        let low = u16::from(self.0.get(at).copied().unwrap_or(0));
-        let high = u16::from(self.0.get(at + 1).copied().unwrap_or(0));
-        (((high << 8 | low) >> shift) & 0x3f) as u8
-    }
-
-    fn set(&mut self, register: usize, rank: u8) {
-        let bit = register * 6;
-        let (at, shift) = (HEADER + bit / 8, bit % 8);
-        let mask = 0x3f_u16 << shift;
-        let value = u16::from(rank) << shift;
-        if let Some(low) = self.0.get_mut(at) {
-            *low = (*low & !(mask as u8)) | value as u8;
-        }
-        if let Some(high) = self.0.get_mut(at + 1) {
-            *high = (*high & !((mask >> 8) as u8)) | (value >> 8) as u8;
-        }
-    }
-}
-
-fn sigma(mut x: f64) -> f64 {
-    if x == 1.0 {
-        return f64::INFINITY;
-    }
-    let (mut y, mut z) = (1.0, x);
-    loop {
-        x *= x;
-        let before = z;
-        z += x * y;
-        y += y;
-        if z == before {
-            return z;
-        }
-    }
-}
-
-fn tau(mut x: f64) -> f64 {
-    if x == 0.0 || x == 1.0 {
-        return 0.0;
-    }
-    let (mut y, mut z) = (1.0, 1.0 - x);
-    loop {
-        x = x.sqrt();
-        let before = z;
-        y *= 0.5;
-        z -= (1.0 - x) * (1.0 - x) * y;
-        if z == before {
-            return z / 3.0;
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn registers_hold_what_is_put_into_them() {
-        let mut hll = Hll::default();
-        for register in 0..REGISTERS {
-            hll.set(register, (register % 51) as u8);
-        }
-        for register in 0..REGISTERS {
-            assert_eq!(hll.get(register), (register % 51) as u8);
-        }
-    }
 
     #[test]
     fn exact_up_to_the_bound_and_close_beyond_it() {
