@@ -1,5 +1,6 @@
 //! Bytes on the wire, in both directions: no sockets, no storage, no clock.
 
+pub mod batch;
 pub mod bytes;
 mod decimal;
 mod event;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   counter   sum
-//!   gauge     length | 1 0 | changes | producers | each 16 bytes
+//!   gauge     length | 1 f | changes | producers | each 16 bytes     [1] in a batch, see below
 //!                    | for each change: time, less the one before (zigzag) | number, likewise (zigzag)
 //!                                       | producer·4 + 2 if added + 1 if set | value set | value added
 //!   timer     length | 1 f | [4] single | [4] sum of 1/rate of the others
@@ -24,6 +24,9 @@
 //! ```text
 //!   06 | 10 | 02 | c1 7d | 80 c0          6 bytes; version 1, exact; 2 values; 125/10; 128 + 192
 //! ```
+//!
+//! A gauge in a batch says only how it differs: the batch's producer is the first of the table without being
+//! written, and the first change's time and number are less the batch's bucket and number.
 //!
 //! Equal tallies are equal bytes, in whatever order they were merged: changes and hashes are sorted, bins have
 //! one form. Only a timer's exact values stand as they came. What is read is checked as far as a wrong value
@@ -45,6 +48,8 @@ use hashbrown::HashSet;
 const VERSION: u8 = 0x10;
 /// A timer is a sketch; a set is an estimate.
 const ESTIMATED: u8 = 1;
+/// A gauge is told from its batch.
+const IN_BATCH: u8 = 1;
 /// A timer's values have weights.
 const WEIGHTED: u8 = 2;
 /// Some of a timer's values stand for more events than one.
@@ -56,9 +61,15 @@ const SAMPLE_BITS: u32 = 20;
 /// Appends a tally.
 #[inline]
 pub fn push_tally(out: &mut Vec<u8>, tally: &Tally) {
+    push_tally_in(out, tally, None);
+}
+
+/// Appends a tally that stands in a batch, if there is one: its bucket, producer and number.
+#[inline]
+pub(super) fn push_tally_in(out: &mut Vec<u8>, tally: &Tally, batch: Option<&Order>) {
     match tally {
         Tally::Counter(sum) => push_sum(out, sum),
-        Tally::Gauge(gauge) => push_framed(out, |out| push_gauge(out, gauge)),
+        Tally::Gauge(gauge) => push_framed(out, |out| push_gauge(out, gauge, batch)),
         Tally::Timer(digest) => push_framed(out, |out| push_digest(out, digest)),
         Tally::Set(unique) => push_framed(out, |out| push_unique(out, unique)),
     }
@@ -67,6 +78,16 @@ pub fn push_tally(out: &mut Vec<u8>, tally: &Tally) {
 /// Reads a tally of a kind.
 #[inline]
 pub fn read_tally(kind: Kind, from: &mut Reader<'_>) -> Result<Tally, Malformed> {
+    read_tally_in(kind, from, None)
+}
+
+/// Reads a tally that stands in a batch, if there is one.
+#[inline]
+pub(super) fn read_tally_in(
+    kind: Kind,
+    from: &mut Reader<'_>,
+    batch: Option<&Order>,
+) -> Result<Tally, Malformed> {
     if kind == Kind::Counter {
         return read_sum(from).map(Tally::Counter);
     }
@@ -78,7 +99,7 @@ pub fn read_tally(kind: Kind, from: &mut Reader<'_>) -> Result<Tally, Malformed>
     }
     let tally = match kind {
         Kind::Counter => return Err(UNKNOWN_FORM),
-        Kind::Gauge => Tally::Gauge(read_gauge(form, &mut body)?),
+        Kind::Gauge => Tally::Gauge(read_gauge(form, &mut body, batch)?),
         Kind::Timer => Tally::Timer(Box::new(read_digest(form, &mut body)?)),
         Kind::Set => Tally::Set(Box::new(read_unique(form, &mut body)?)),
     };
@@ -101,21 +122,22 @@ fn framed<'a>(from: &mut Reader<'a>) -> Result<Reader<'a>, Malformed> {
     from.take(len).map(Reader::new)
 }
 
-fn push_gauge(out: &mut Vec<u8>, gauge: &Gauge) {
+fn push_gauge(out: &mut Vec<u8>, gauge: &Gauge, batch: Option<&Order>) {
     let changes = gauge.changes();
-    let mut producers: Vec<u128> = Vec::new();
+    let mut producers: Vec<u128> = batch.iter().map(|batch| batch.producer).collect();
+    let known = producers.len();
     for (order, _) in changes {
         if !producers.contains(&order.producer) {
             producers.push(order.producer);
         }
     }
-    out.push(VERSION);
+    out.push(VERSION | if batch.is_some() { IN_BATCH } else { 0 });
     push_varint(out, changes.len() as u64);
-    push_varint(out, producers.len() as u64);
-    for producer in &producers {
+    push_varint(out, (producers.len() - known) as u64);
+    for producer in producers.iter().skip(known) {
         out.extend_from_slice(&producer.to_le_bytes());
     }
-    let (mut time, mut number) = (0, 0);
+    let (mut time, mut number) = batch.map_or((0, 0), |batch| (batch.time, batch.number));
     for (order, change) in changes {
         push_zigzag(out, order.time.wrapping_sub(time));
         push_zigzag(out, order.number.wrapping_sub(number) as i64);
@@ -133,25 +155,29 @@ fn push_gauge(out: &mut Vec<u8>, gauge: &Gauge) {
     }
 }
 
-fn read_gauge(form: u8, from: &mut Reader<'_>) -> Result<Gauge, Malformed> {
-    if form != 0 {
-        return Err(UNKNOWN_FORM);
-    }
+fn read_gauge(form: u8, from: &mut Reader<'_>, batch: Option<&Order>) -> Result<Gauge, Malformed> {
+    let batch = match (form, batch) {
+        (0, _) => None,
+        (IN_BATCH, Some(batch)) => Some(batch),
+        (IN_BATCH, None) => return Err(Malformed("a gauge that was told from its batch")),
+        _ => return Err(UNKNOWN_FORM),
+    };
     let count = from.count(3)?;
-    let producers = from.count(16)?;
-    let (producers, _) = from.take(16 * producers)?.as_chunks::<16>();
+    let written = from.count(16)?;
+    let (written, _) = from.take(16 * written)?.as_chunks::<16>();
+    let written = written.iter().map(|bytes| u128::from_le_bytes(*bytes));
+    let producers: Vec<u128> = batch.iter().map(|batch| batch.producer).chain(written).collect();
     let mut changes = Vec::with_capacity(count.min(from.len() / 3));
-    let (mut time, mut number) = (0_i64, 0_u64);
+    let (mut time, mut number) = batch.map_or((0, 0), |batch| (batch.time, batch.number));
     for _ in 0..count {
         time = time.wrapping_add(from.zigzag()?);
         number = number.wrapping_add(from.zigzag()? as u64);
         let head = from.varint()?;
         let producer = usize::try_from(head >> 2).ok().and_then(|at| producers.get(at));
-        let producer = producer.ok_or(Malformed("a gauge's producer is not in its table"))?;
+        let producer = *producer.ok_or(Malformed("a gauge's producer is not in its table"))?;
         let set = if head & 1 != 0 { Some(read_value(from)?) } else { None };
         let delta = if head & 2 != 0 { read_value(from)? } else { 0.0 };
-        let order = Order { time, producer: u128::from_le_bytes(*producer), number };
-        changes.push((order, Change { set, delta }));
+        changes.push((Order { time, producer, number }, Change { set, delta }));
     }
     Gauge::from_changes(changes)
 }
