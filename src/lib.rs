@@ -21,6 +21,7 @@ pub mod metric;
 pub mod wire;
 
 pub mod aggregate;
+pub mod journal;
 pub mod store;
 
 pub mod console;

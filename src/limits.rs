@@ -86,6 +86,21 @@ pub const SET_EXACT_MAX_STATSD: usize = 1_000_000;
 /// Most percentiles, histogram bins or output names in the configuration: a line each, every bucket.
 pub const TIMER_OUTPUTS_MAX: usize = 256;
 
+/// Default for the journal's bytes on disk: hours of a busy node, while its store is away.
+pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+/// Bytes after which the journal begins another segment. A segment is removed as a whole, read into memory
+/// as a whole, and writes each name once: a sixteenth of the default, and every name once in minutes.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest payload of one record of the journal, in bytes: a million series with their names take less.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 256 << 20;
+/// Largest segment that is read, in bytes: one record may begin just before the segment has its size.
+pub const JOURNAL_READ_BYTES_MAX: u64 = JOURNAL_SEGMENT_BYTES + JOURNAL_RECORD_BYTES_MAX as u64 + 4_096;
+/// First pause after a failure of the journal's disk, in milliseconds; it doubles up to
+/// [`JOURNAL_RETRY_MS_MAX`].
+pub const JOURNAL_RETRY_MS: i64 = 1_000;
+/// Longest pause between two attempts at the journal's disk, in milliseconds.
+pub const JOURNAL_RETRY_MS_MAX: i64 = 15_000;
+
 /// Connecting to Graphite may take this long, in milliseconds.
 pub const CARBON_CONNECT_MS: u64 = 3_000;
 /// One write to Graphite may stand still for this long, in milliseconds.
@@ -132,5 +147,8 @@ const _: () = assert!(TICK_MS >= TICK_MS_MIN);
 const _: () = assert!(GRACE_MS < BUCKET_MS);
 const _: () =
     assert!(NAME_BYTES_MAX + TAGS_BYTES_MAX + 128 < CARBON_LINE_BYTES_MAX, "any name we take fits a line");
+const _: () =
+    assert!(JOURNAL_SEGMENT_BYTES * 4 <= JOURNAL_BYTES_MAX, "most of a full journal is closed segments");
+const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's length is 32 bits");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
 const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 9] = [
     &["limits", "clock", "health", "sys"],
     &["metric"],
     &["wire"],
-    &["aggregate", "store"],
+    &["aggregate", "journal", "store"],
     &["ingest", "flush", "forward", "serve", "console"],
     &["config"],
     &["run"],
