@@ -103,6 +103,8 @@ pub struct Journal {
     durability: Durability,
     /// A segment was closed whose last records did not reach the disk, and `sync` has not said so yet.
     abandoned: bool,
+    /// Segments were removed, and that has not reached the disk.
+    removal_unsynced: bool,
 }
 
 /// A segment on disk.
@@ -145,6 +147,7 @@ impl Journal {
             confirmed: HashMap::new(),
             durability: Durability::default(),
             abandoned: false,
+            removal_unsynced: false,
         };
         for (number, bytes) in
             listed.iter().filter_map(|(name, bytes)| Some((segment::number_of(name)?, *bytes)))
@@ -423,9 +426,12 @@ impl Journal {
         for &number in &old {
             result = result.and(self.remove(number));
         }
-        if let Some(&number) = old.last() {
+        self.removal_unsynced |= self.bytes < before;
+        if self.removal_unsynced {
             // A file that came back with a loss of power could hold what the store has long forgotten.
-            result = result.and_then(|()| self.sync_directory(&segment::file_name(number)));
+            let synced = self.sync_directory("");
+            self.removal_unsynced = synced.is_err();
+            result = result.and(synced);
         }
         result.map(|()| before - self.bytes)
     }

@@ -21,6 +21,8 @@ mod graphite_outage;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod migrate;
 #[cfg(test)]
 mod naive;
