@@ -38,7 +38,7 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 	done
 
 bench: ## the benches, optimised; what they printed once is in benches/record
-	cargo bench --bench sum --bench encoding --bench ingest --bench udp
+	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal
 
 demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo

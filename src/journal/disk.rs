@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -52,8 +52,9 @@ impl Directory {
         if !path.exists() {
             // What is counted is nobody else's business.
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+            // So that its name survives; where the parent may be entered and not read, the system sees to it.
+            if let Some(parent) = path.parent().and_then(|parent| File::open(parent).ok()) {
+                parent.sync_all().ok();
             }
         }
         let directory =
@@ -115,6 +116,10 @@ impl Disk for Directory {
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
-        self.locked.sync_all()
+        match self.locked.sync_all() {
+            // Some network file systems have no sync of a directory: there is nothing more to ask for.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+            synced => synced,
+        }
     }
 }
