@@ -213,8 +213,36 @@ pub struct Books {
     pub restarts_in_bucket: AtomicU64,
     /// Series known now.
     pub series: AtomicU64,
+    /// The journal in front of the store.
+    pub journal: JournalBooks,
     /// The last refused line of each reason; written by the flusher once a second at most.
     last_refused: Mutex<BTreeMap<Refusal, Shown>>,
+}
+
+/// The journal's part of the books; without a journal all of it is nothing.
+#[derive(Debug, Default)]
+pub struct JournalBooks {
+    /// Bytes on disk.
+    pub bytes: AtomicU64,
+    /// Batches that a start found in it and applied.
+    pub replayed: AtomicU64,
+    /// Batches that a start found in it and could not read.
+    pub unreadable: AtomicU64,
+    /// Why it does not keep what it is given, and since when.
+    failing: Mutex<Option<(String, i64)>>,
+}
+
+impl JournalBooks {
+    /// Says whether it fails, why, and since when.
+    pub fn set_failing(&self, failing: Option<(String, i64)>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failing;
+    }
+
+    /// Why it does not keep what it is given, and since when; `None` while it does.
+    #[must_use]
+    pub fn failing(&self) -> Option<(String, i64)> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A refused line, to be shown.

@@ -12,6 +12,7 @@
 //! Modules are listed in the order of their layers: each looks only at those above it in this list.
 //! ARCHITECTURE.md is the map.
 
+pub mod calendar;
 pub mod clock;
 pub mod health;
 pub mod limits;
@@ -23,6 +24,8 @@ pub mod wire;
 pub mod aggregate;
 pub mod journal;
 pub mod store;
+
+pub mod query;
 
 pub mod console;
 pub mod flush;

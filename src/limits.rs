@@ -42,6 +42,23 @@ pub const SERIES_MAX: usize = 1_000_000;
 pub const RAW_NAMES_PER_SERIES: usize = 2;
 /// Default for the memory of buckets, in bytes.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Memory that the embedded store's pages may take, in bytes: the buckets of an hour of ten thousand series.
+pub const STORE_CACHE_BYTES: usize = 64 << 20;
+/// Parts of buckets that are rolled up at a time: some 10 ms of work, so that a tick does not wait for a day's.
+pub const ROLL_UP_PARTS_MAX: usize = 100_000;
+/// The finest buckets are kept for a destination that is away at most this long, in milliseconds: a week.
+pub const OUTSTANDING_MS_MAX: i64 = 7 * 86_400_000;
+/// A series' place is given to another at the earliest after this long without samples, in milliseconds: two days,
+/// so that no bucket, not even a day's, holds both.
+pub const PLACE_REUSE_MS: i64 = 2 * 86_400_000;
+/// How often places are released, in milliseconds.
+pub const RELEASE_MS: i64 = 3_600_000;
+/// When a series was last active is written at least this often, in milliseconds.
+pub const ACTIVE_GRAIN_MS: i64 = 3_600_000;
+/// Steps of a ladder.
+pub const LADDER_STEPS_MAX: usize = 8;
+/// Pause between two checkpoints of the embedded store, in milliseconds; the journal has what came since.
+pub const CHECKPOINT_MS: u64 = 10_000;
 /// Series that one tick may touch under a timestamp of their own (`|T`), per ingest thread.
 pub const TIMED_TALLIES_MAX: usize = 100_000;
 /// How far in the future a sample's own timestamp may lie, in milliseconds: clocks differ by this much.
@@ -88,6 +105,8 @@ pub const TIMER_OUTPUTS_MAX: usize = 256;
 
 /// Default for the journal's bytes on disk: hours of a busy node, while its store is away.
 pub const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+/// Smallest limit for the journal in bytes: four segments of a size worth having.
+pub const JOURNAL_BYTES_MIN: u64 = 1 << 20;
 /// Bytes after which the journal begins another segment. A segment is removed as a whole, read into memory
 /// as a whole, and writes each name once: a sixteenth of the default, and every name once in minutes.
 pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
@@ -116,6 +135,14 @@ pub const CARBON_RETRY_MS: u64 = 500;
 pub const CARBON_RETRY_MS_MAX: u64 = 15_000;
 /// Default span in milliseconds that is stated again after a connection was lost.
 pub const RESEND_MS: u64 = 120_000;
+/// New series are stated again after this long, and then each time after twice as long, in milliseconds.
+pub const NEWBORN_MS: i64 = 30_000;
+/// For at most this long, in milliseconds: what carbon has not made by then it will not make.
+pub const NEWBORN_MS_MAX: i64 = 8 * 3_600_000;
+/// Files that carbon makes a minute by default (`MAX_CREATES_PER_MINUTE`).
+pub const CARBON_CREATES_PER_MINUTE: u64 = 50;
+/// Points of new series that are stated again with one delivery.
+pub const NEWBORN_POINTS: u64 = 20_000;
 /// Default rate, in points a second, at which a backlog is stated.
 pub const BACKFILL_RATE: usize = 20_000;
 
@@ -127,6 +154,38 @@ pub const CONSOLE_LINE_BYTES_MAX: usize = 16_384;
 pub const CONSOLE_IDLE_SECS: u64 = 300;
 /// Open HTTP connections at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// Points of a series that a query aims at where it names no step: about as many as a screen has room for.
+pub const QUERY_POINTS: usize = 1_000;
+/// Most points of one series in an answer: a week of minutes and some more.
+pub const QUERY_POINTS_MAX: usize = 11_000;
+/// Most series, or groups of them, in an answer.
+pub const QUERY_SERIES_MAX: usize = 1_000;
+/// Most series that one query merges into groups.
+pub const QUERY_SERIES_READ_MAX: usize = 10_000;
+/// Most points of all series in an answer: some 25 MB of JSON.
+pub const QUERY_POINTS_TOTAL_MAX: usize = 1_000_000;
+/// Most buckets that one query reads, weighed as below: about two seconds of one core.
+pub const QUERY_BUCKETS_MAX: i64 = 20_000_000;
+/// Buckets that a query has in memory at a time, weighed as below: some 10 MB of counters, and of timers at most
+/// 50 MB.
+pub const QUERY_BUCKETS_AT_ONCE: i64 = 100_000;
+/// What a bucket of a timer or a set weighs in work and memory against one of a counter.
+pub const QUERY_WEIGHT_LARGE: i64 = 8;
+/// Longest pattern of names in bytes.
+pub const QUERY_PATTERN_BYTES_MAX: usize = 1_024;
+/// Most patterns in a query.
+pub const QUERY_PATTERNS_MAX: usize = 32;
+/// Most names that the braces of one pattern stand for.
+pub const QUERY_ALTERNATIVES_MAX: usize = 128;
+/// Most tags to group by.
+pub const QUERY_TAGS_MAX: usize = 8;
+/// Queries worked on at a time; more wait. Ingest keeps its cores.
+pub const QUERIES_AT_ONCE: usize = 2;
+/// Default for how many series a list of them shows.
+pub const SERIES_LISTED: usize = 1_000;
+/// Most series that a list of them shows.
+pub const SERIES_LISTED_MAX: usize = 100_000;
 
 /// Files and sockets open at a time when all connection limits are reached, and the rest of the program.
 pub const DESCRIPTORS_WANTED: u64 =
@@ -151,4 +210,6 @@ const _: () =
     assert!(JOURNAL_SEGMENT_BYTES * 4 <= JOURNAL_BYTES_MAX, "most of a full journal is closed segments");
 const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's length is 32 bits");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
+const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);
+const _: () = assert!(QUERY_SERIES_MAX <= QUERY_SERIES_READ_MAX);
 const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
-use tallyd::cli::{check, demo, health, migrate, run};
+use tallyd::cli::{backup, check, demo, health, migrate, run};
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -27,6 +27,8 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Check(arguments) => print(&check::describe(&run::load(arguments)?)),
         Command::Migrate { file } => print_migrated(file),
+        Command::Backup(arguments) => backup::backup(arguments),
+        Command::Restore(arguments) => backup::restore(arguments),
         Command::Health(arguments) => health::health(arguments),
     }
 }

@@ -40,6 +40,10 @@ pub enum Command {
         /// statsd's configuration file, a JavaScript object.
         file: PathBuf,
     },
+    /// Make a consistent copy of the store, while tallyd runs or not, and print where it is.
+    Backup(Backup),
+    /// Put a copy in the store's place; what was there is kept beside it. tallyd must not be running.
+    Restore(Restore),
     /// Ask a running tallyd whether it takes lines in; exit code 0 if it does. For containers.
     Health(Configured),
 }
@@ -67,6 +71,27 @@ impl Setting {
     fn variable(&self) -> String {
         format!("TALLYD_{}_{}", self.section.to_uppercase(), self.key.to_uppercase())
     }
+}
+
+/// Where a copy goes.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The copy; without it, one in `backups` in the store's directory.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Whose store.
+    #[command(flatten)]
+    pub configured: Configured,
+}
+
+/// Where a copy comes from.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A copy that `tallyd backup` has made.
+    pub backup: PathBuf,
+    /// Whose store.
+    #[command(flatten)]
+    pub configured: Configured,
 }
 
 /// How the demo runs.

@@ -7,8 +7,9 @@
 use crate::config::{Config, Loaded, show_duration, show_size};
 use crate::forward::expand::expand;
 use crate::forward::{Connection, Protocol, Rules, Stamp};
+use crate::journal::SyncWhen;
 use crate::limits;
-use crate::metric::{Kind, Series, Tally, Width};
+use crate::metric::{Class, Kind, Series, Tally, Width};
 use crate::store::{Entry, Idle, Sealed, StoreUrl};
 use crate::wire::Dialect;
 use crate::wire::statsd::UnknownType;
@@ -85,14 +86,38 @@ fn gathers(config: &Config) -> String {
 }
 
 fn promises(config: &Config) -> String {
-    let StoreUrl::Memory = config.store.url;
-    format!(
-        "buckets are kept in memory only, up to {}. Nothing survives a crash: what Graphite has not taken by then is \
-         lost, which is up to {} of input while Graphite keeps up. A stop that is asked for (SIGTERM) sends what \
-         there is first",
-        show_size(config.store.memory_bytes_max as u64),
-        ms(config.flush.bucket.ms() + config.flush.grace_ms + config.flush.tick_ms),
-    )
+    let folder = match &config.store.url {
+        StoreUrl::File(folder) => folder,
+        StoreUrl::Memory => {
+            return format!(
+                "buckets are kept in memory only, up to {}. Nothing survives a crash: what Graphite has not taken by \
+                 then is lost, which is up to {} of input while Graphite keeps up. A stop that is asked for (SIGTERM) \
+                 sends what there is first",
+                show_size(config.store.memory_bytes_max as u64),
+                ms(config.flush.bucket.ms() + config.flush.grace_ms + config.flush.tick_ms),
+            );
+        }
+    };
+    let synced = match config.journal.as_ref().map(|journal| journal.options.sync) {
+        Some(SyncWhen::Off) => {
+            "written every tick, and brought to the disk when the system does it: a crash of tallyd \
+                                loses at most a tick, a loss of power about half a minute"
+                .to_owned()
+        }
+        _ => format!("saved to disk every {}: no crash loses more than that", ms(config.flush.tick_ms)),
+    };
+    format!("in {}, {synced}; {}", folder.display(), keeps(config))
+}
+
+fn keeps(config: &Config) -> String {
+    let ladder = &config.store.ladder;
+    let of = |class| {
+        let steps = ladder.chain(class).map(|level| {
+            format!("{} for {}", ms(ladder.width(level).ms()), ms(ladder.keep_ms(class, level)))
+        });
+        steps.collect::<Vec<_>>().join(", ")
+    };
+    format!("buckets of {}; days are those of {}", of(Class::History), ladder.calendar().zone())
 }
 
 fn sends(config: &Config) -> String {

@@ -14,6 +14,7 @@ use anyhow::Context;
 use chrono::{DateTime, Local};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -32,7 +33,9 @@ const LINES_SHOWN: usize = 12;
 pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
     run::init_log(false);
     let events = run::events()?;
-    let (config, stand_in) = configuration(arguments)?;
+    let folder =
+        tempfile::Builder::new().prefix("tallyd-demo-").tempdir().context("no temporary directory")?;
+    let (config, stand_in) = configuration(arguments, folder.path())?;
     let clock = Clock::system();
     let service = start(&config, &clock).context("the demo cannot start")?;
     let udp = service.addresses().udp.context("the demo has no UDP address")?;
@@ -64,12 +67,15 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
 }
 
 /// The defaults, on loopback, on the usual ports or the next free ones.
-fn configuration(arguments: &Demo) -> anyhow::Result<(Config, Option<TcpListener>)> {
+fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Option<TcpListener>)> {
+    // What the shop sells is gone with it, unless somebody says where to keep it.
+    let store = ("TALLYD_STORE_URL".to_owned(), format!("file:{}", folder.display()));
     let typed =
         arguments.graphite.iter().map(|address| ("TALLYD_GRAPHITE_ADDRESS".to_owned(), address.clone()));
-    let mut config = config::load(None, Configured::default().environment().chain(typed))
-        .context("the demo cannot start with this environment or --graphite")?
-        .config;
+    let configured = Configured::default();
+    let env = std::iter::once(store).chain(configured.environment()).chain(typed);
+    let mut config =
+        config::load(None, env).context("the demo cannot start with this environment or --graphite")?.config;
     config.ingest.udp = vec![free_udp(8125)?];
     config.ingest.tcp = Vec::new();
     config.ingest.unix = Vec::new();
@@ -170,13 +176,10 @@ fn report(service: &Service, started: WallMs, now: WallMs) -> anyhow::Result<()>
 }
 
 fn total(service: &Service, kind: Kind, name: &str, from: WallMs, to: WallMs) -> Option<Tally> {
-    let bounds = crate::metric::Bounds {
-        timer_exact_max: crate::limits::TIMER_EXACT_MAX,
-        set_exact_max: crate::limits::SET_EXACT_MAX,
-    };
-    let width = crate::limits::BUCKET_MS as i64;
-    let parts = service.store().read(&Series::new(kind, name), from - width, to + 1).ok()?;
-    parts.into_iter().map(|(_, tally)| tally).reduce(|mut all, part| {
+    let bounds = service.store().bounds();
+    let series = [Series::new(kind, name)];
+    let readings = service.store().read(&series, 0, from, to + 1).ok()?.pop()?;
+    readings.into_iter().map(|reading| reading.tally).reduce(|mut all, part| {
         all.merge(part, &bounds);
         all
     })

@@ -1,6 +1,8 @@
 //! Commands, one file each, on top of everything.
 
 pub mod args;
+mod ask;
+pub mod backup;
 pub mod check;
 pub mod demo;
 pub mod health;

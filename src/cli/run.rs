@@ -192,11 +192,14 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         amend_window_ms: old.aggregate.amend_window_ms,
         ..new.aggregate.clone()
     };
+    // The ladder stands on the bucket.
+    let ladder = if old.flush == new.flush { &new.store.ladder } else { &old.store.ladder };
+    let store = crate::store::Options { ladder: ladder.clone(), ..new.store.clone() };
     let sections = [
         ("ingest", old.ingest != new.ingest),
         ("names, timers, sets or limits", old.aggregate != aggregate),
         ("flush", old.flush != new.flush),
-        ("store", old.store != new.store),
+        ("store, rollup or company", old.store != store || old.journal != new.journal),
         ("graphite's addresses, protocol and connection", old.graphite != new.graphite),
         ("http", old.http != new.http),
         ("console", old.console.listen != new.console.listen),
@@ -204,19 +207,27 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
-/// 0 when nothing is left undelivered.
+/// 0 when nothing is lost: all is delivered, or what is not is on disk.
 pub fn exit_code(outcome: &Outcome) -> ExitCode {
     for (address, buckets) in &outcome.undelivered {
-        tracing::error!(
-            address,
-            buckets,
-            "stopped with buckets that Graphite has not confirmed; they are lost"
-        );
+        if outcome.kept {
+            tracing::warn!(
+                address,
+                buckets,
+                "stopped with buckets that Graphite has not confirmed; the store keeps them"
+            );
+        } else {
+            tracing::error!(
+                address,
+                buckets,
+                "stopped with buckets that Graphite has not confirmed; they are lost"
+            );
+        }
     }
-    if outcome.undelivered.is_empty() {
-        tracing::info!("stopped; nothing is left undelivered");
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match outcome.undelivered.is_empty() {
+        true => tracing::info!("stopped; nothing is left undelivered"),
+        false if outcome.kept => {}
+        false => return ExitCode::FAILURE,
     }
+    ExitCode::SUCCESS
 }

@@ -17,6 +17,7 @@ mod reader;
 mod sections;
 mod servers;
 mod statsd;
+mod store;
 mod timers;
 mod translation;
 mod translator;
@@ -24,11 +25,12 @@ mod units;
 
 pub use problem::{ConfigError, Mistake};
 pub(crate) use statsd::translate;
+pub use store::Journal;
 pub(crate) use translation::{Entry, Translation};
 pub(crate) use units::{show_duration, show_size};
 
 use crate::wire::Dialect;
-use crate::{aggregate, console, flush, forward, ingest, limits, serve, store};
+use crate::{aggregate, console, flush, forward, ingest, limits, serve};
 use native::Switches;
 use problem::Reason;
 use reader::Source;
@@ -48,9 +50,11 @@ pub struct Config {
     /// When things happen.
     pub flush: flush::Options,
     /// Where buckets stand.
-    pub store: store::Options,
+    pub store: crate::store::Options,
+    /// What stands in front of the store; none in front of memory.
+    pub journal: Option<Journal>,
     /// What idle series send.
-    pub idle: store::IdleRules,
+    pub idle: crate::store::IdleRules,
     /// Where buckets leave.
     pub graphite: forward::Options,
     /// What the points are called.

@@ -9,14 +9,15 @@ use super::problem::ConfigError;
 use super::raw::{boolean, choice, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
 use super::sections::{
-    Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, store_url, timers, token,
-    whole,
+    Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, timers, token, whole,
 };
+use super::store::{StoreKeys, company, rollup, store as store_keys};
 use super::units::show_duration;
 use super::{Config, Loaded};
+use crate::clock::Clock;
 use crate::forward::TimerRules;
-use crate::metric::{Bounds, name};
-use crate::store::{IdleRules, StoreUrl};
+use crate::metric::{Bounds, Ladder, name};
+use crate::store::IdleRules;
 use crate::wire::Dialect;
 use crate::wire::statsd::{Grammar, UnknownType};
 use crate::{aggregate, console, flush, forward, ingest, limits, serve, store};
@@ -59,8 +60,12 @@ pub(super) fn read(
     env: impl Iterator<Item = (String, String)>,
     switches: Switches,
 ) -> Result<Loaded, ConfigError> {
-    let mut reader = Reader::new(source, env);
-    let keys = Keys::read(&mut reader);
+    let env: Vec<_> = env.collect();
+    // systemd names it for a service with StateDirectory=, several between colons.
+    let state = env.iter().find(|(name, _)| name == "STATE_DIRECTORY").map(|(_, value)| value.clone());
+    let state = state.as_deref().and_then(|paths| paths.split(':').next()).filter(|path| !path.is_empty());
+    let mut reader = Reader::new(source, env.iter().cloned());
+    let keys = Keys::read(&mut reader, state);
     if keys.ingest.udp.is_empty() && keys.ingest.tcp.is_empty() && keys.ingest.unix.is_empty() {
         reader.warn("ingest.udp, ingest.tcp and ingest.unix are all empty: nothing will be received");
     }
@@ -85,7 +90,7 @@ pub(super) fn read(
 pub(super) fn keys() -> Vec<(&'static str, &'static str)> {
     let source = Source::default();
     let mut reader = Reader::new(&source, std::iter::empty());
-    Keys::read(&mut reader);
+    Keys::read(&mut reader, None);
     reader.finish().effective.iter().map(|known| (known.section, known.key)).collect()
 }
 
@@ -93,7 +98,10 @@ pub(super) fn keys() -> Vec<(&'static str, &'static str)> {
 struct Keys {
     ingest: Ingest,
     flush: flush::Options,
-    url: StoreUrl,
+    store: StoreKeys,
+    ladder: Ladder,
+    history: Vec<String>,
+    figures: Vec<String>,
     graphite: Graphite,
     timers: TimerRules,
     timer_exact_max: usize,
@@ -108,10 +116,17 @@ struct Keys {
 }
 
 impl Keys {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>, state: Option<&str>) -> Self {
         let ingest = ingest(&mut reader.section("ingest"));
         let flush = flush(&mut reader.section("flush"));
-        let url = reader.section("store").value("url", "memory:", text(store_url));
+        let store = store_keys(&mut reader.section("store"), state);
+        let rollup = rollup(&mut reader.section("rollup"));
+        let calendar = company(&mut reader.section("company"));
+        let mut section = reader.section("rollup");
+        let now = Clock::system().now();
+        let (ladder, history) =
+            rollup.ladder(&mut section, flush.bucket, flush.amend_window_ms, calendar, now);
+        let figures = reader.each_text("figure", "metric");
         let graphite = graphite(&mut reader.section("graphite"));
         let (timers, timer_exact_max) = timers(&mut reader.section("timers"));
         let mut sets = reader.section("sets");
@@ -134,7 +149,10 @@ impl Keys {
         Self {
             ingest,
             flush,
-            url,
+            store,
+            ladder,
+            history,
+            figures,
             graphite,
             timers,
             timer_exact_max,
@@ -186,7 +204,14 @@ impl Keys {
                 amend_window_ms: flush.amend_window_ms,
             },
             flush,
-            store: store::Options { url: self.url, memory_bytes_max: limits.memory_bytes_max },
+            store: store::Options {
+                url: self.store.url,
+                ladder: self.ladder,
+                history: self.history,
+                figures: self.figures,
+                memory_bytes_max: limits.memory_bytes_max,
+            },
+            journal: self.store.journal,
             idle: self.idle,
             graphite: graphite.options,
             expand: forward::Rules {

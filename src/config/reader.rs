@@ -15,9 +15,9 @@ const ENV_PREFIX: &str = "TALLYD_";
 /// Values that are never shown.
 const SECRETS: [&str; 2] = ["http.tokens", "sets.salt"];
 /// Keys that later versions know.
-const LATER_KEYS: [&str; 4] = ["store.prefix", "store.partitions", "store.journal", "store.journal_max"];
+const LATER_KEYS: [&str; 4] = ["store.prefix", "store.partitions", "company.currency", "company.holidays"];
 /// Sections that later versions know.
-const LATER_SECTIONS: [&str; 6] = ["rollup", "company", "figure", "page", "link", "notify"];
+const LATER_SECTIONS: [&str; 4] = ["figure", "page", "link", "notify"];
 
 /// A file, as keys and values of ours.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,12 @@ impl<'a> Reader<'a> {
         Section { reader: self, name }
     }
 
+    /// What the tables of an array, such as `[[figure]]`, say under a key.
+    pub(super) fn each_text(&self, array: &str, key: &str) -> Vec<String> {
+        let tables = self.source.table.get(array).and_then(Value::as_array).into_iter().flatten();
+        tables.filter_map(|table| Some(table.get(key)?.as_str()?.to_owned())).collect()
+    }
+
     /// Adds a warning.
     pub(super) fn warn(&mut self, warning: impl Into<String>) {
         self.findings.warnings.push(warning.into());
@@ -97,8 +103,12 @@ impl<'a> Reader<'a> {
         let sections =
             LATER_SECTIONS.into_iter().filter(|name| in_section(name)).map(|name| format!("[{name}]"));
         let keys = LATER_KEYS.into_iter().filter(|name| has_key(name)).map(str::to_owned);
-        let warnings = keys.chain(sections).map(|name| {
-            format!("{name} belongs to a feature of later versions; this version does nothing with it")
+        let warnings = keys.chain(sections).map(|name| match &name[..] {
+            "[figure]" => {
+                "[figure]: what it shows keeps the ladder of rollup.figures; it is shown in later versions"
+                    .to_owned()
+            }
+            _ => format!("{name} belongs to a feature of later versions; this version does nothing with it"),
         });
         self.findings.warnings.extend(warnings.collect::<Vec<_>>());
     }
@@ -244,6 +254,11 @@ impl<'a> Section<'_, 'a> {
             }
             Ok(elements.into_iter().filter_map(|element| parse(element).ok()).collect())
         })
+    }
+
+    /// Whether the user has left the key out.
+    pub(super) fn is_default(&self, key: &str) -> bool {
+        self.written(key).is_none()
     }
 
     /// Whether nothing was found wrong with the value, so that others may be compared with it.

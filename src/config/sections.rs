@@ -13,7 +13,7 @@ use super::units::{show_duration, show_size};
 use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
 use crate::ingest::UnixAddress;
 use crate::metric::Width;
-use crate::store::{Idle, IdleRules, StoreUrl};
+use crate::store::{Idle, IdleRules};
 use crate::{flush, forward, limits};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -116,19 +116,6 @@ pub(super) fn flush(section: &mut Section<'_, '_>) -> flush::Options {
         bucket: Width::from_ms(bucket_ms),
         grace_ms: grace_ms as i64,
         amend_window_ms: amend_window_ms as i64,
-    }
-}
-
-// The embedded store comes with a later version; until then memory is the only store, and the default.
-pub(super) fn store_url(url: &str) -> Result<StoreUrl, Reason> {
-    let later = ["file:", "redis://", "rediss://", "redis+cluster://"];
-    match url {
-        "memory:" => Ok(StoreUrl::Memory),
-        url if later.iter().any(|scheme| url.starts_with(scheme)) => Err(Reason::new(
-            "this version keeps buckets in memory only",
-            "write \"memory:\" or leave the key out",
-        )),
-        _ => Err(Reason::new("there is no such store", "write \"memory:\" or leave the key out")),
     }
 }
 

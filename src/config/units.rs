@@ -6,8 +6,8 @@
 use super::problem::Reason;
 
 /// Units of time with their milliseconds, ascending.
-const TIME_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const TIME_UNITS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("y", 365 * 86_400_000)];
 /// Units of memory with their bytes.
 const SIZE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
@@ -22,7 +22,7 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 /// Milliseconds of a duration.
 pub(super) fn parse_duration(text: &str) -> Result<u64, Reason> {
     let (number, unit) = split_unit(text);
-    let cure = "write a whole number with ms, s, m, h or d, such as \"200ms\" or \"10s\"";
+    let cure = "write a whole number with ms, s, m, h, d or y, such as \"200ms\" or \"10s\"";
     let Some(number) = number else {
         return Err(Reason::new("this is no duration", cure));
     };

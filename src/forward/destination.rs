@@ -12,15 +12,17 @@
 //! One destination never waits for another.
 
 use super::carbon::{Carbon, Flight, ForwardError};
+use super::newborn::{self, Restating};
+use super::signal::{DestinationStatus, Signal};
 use super::{Options, Protocol, Rules, expand};
 use crate::clock::{self, Clock, WallMs};
 use crate::limits;
-use crate::store::{Outstanding, Sealed, Store};
+use crate::store::{Cohort, Outstanding, Sealed, Store};
 use crate::wire::graphite::{Pickler, Point, push_line};
 use arc_swap::ArcSwap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// After a stop was asked for, a destination that refuses is given this long to come back.
@@ -29,82 +31,10 @@ const STOP_REFUSED_MS: u64 = 1_000;
 const STOP_RETRY: Duration = Duration::from_millis(100);
 /// Pause between two looks at what was sent and is not settled.
 const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+/// Pause between two looks at new series, when nothing is sealed.
+const NEWBORN_PAUSE: Duration = Duration::from_secs(30);
 /// Pause while the backlog waits for its rate.
 const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
-
-/// Tells the destination threads that something was sealed, or that they shall stop.
-#[derive(Debug, Default)]
-pub struct Signal {
-    state: Mutex<SignalState>,
-    changed: Condvar,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct SignalState {
-    news: u64,
-    stop_at: Option<Instant>,
-}
-
-impl Signal {
-    /// Something was sealed.
-    pub fn news(&self) {
-        self.lock().news += 1;
-        self.changed.notify_all();
-    }
-
-    /// State what is left and end, by `deadline` at the latest.
-    pub fn stop(&self, deadline: Instant) {
-        self.lock().stop_at = Some(deadline);
-        self.changed.notify_all();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, SignalState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state(&self) -> SignalState {
-        *self.lock()
-    }
-
-    /// Waits until there is news beyond `seen`, a stop, or the time is up.
-    fn wait(&self, seen: SignalState, limit: Option<Duration>) {
-        let unchanged = |state: &mut SignalState| state.news == seen.news && state.stop_at == seen.stop_at;
-        let guard = self.lock();
-        match limit {
-            Some(limit) => drop(self.changed.wait_timeout_while(guard, limit, unchanged)),
-            None => drop(self.changed.wait_while(guard, unchanged)),
-        }
-    }
-}
-
-/// What others may know of a destination. Written by its thread; every number stands for itself.
-#[derive(Debug, Default)]
-pub struct DestinationStatus {
-    /// `host:port`.
-    pub address: String,
-    /// When it last confirmed, in seconds since 1970; the start of the program before that.
-    pub last_flush: AtomicI64,
-    /// When it last failed, in seconds since 1970; 0 is never.
-    pub last_exception: AtomicI64,
-    /// How long the last delivery took, in milliseconds.
-    pub flush_ms: AtomicU64,
-    /// Bytes of the last delivery.
-    pub flush_bytes: AtomicU64,
-    /// Points confirmed.
-    pub points: AtomicU64,
-    /// Buckets confirmed, restated ones included.
-    pub buckets: AtomicU64,
-    /// Deliveries that failed.
-    pub failures: AtomicU64,
-    /// Points left out because carbon would choke on them.
-    pub unsendable: AtomicU64,
-    /// Buckets on its list now.
-    pub outstanding: AtomicU64,
-    /// Start of the oldest of them, in milliseconds; meaningless if there are none.
-    pub oldest_ms: AtomicI64,
-    /// The last delivery failed.
-    pub failing: AtomicBool,
-}
 
 /// A destination and its thread's own state.
 pub struct Destination {
@@ -126,6 +56,8 @@ pub struct Destination {
     /// When deliveries began to fail, and how often they have.
     failed_at: Option<WallMs>,
     attempts: u32,
+    /// New series that are being stated again.
+    restating: Option<Restating>,
     jitter: foldhash::quality::RandomState,
 }
 
@@ -144,11 +76,14 @@ enum Round {
 }
 
 /// Bytes of one delivery and what they state.
+#[derive(Default)]
 struct Payload {
     bytes: Vec<u8>,
     /// Bytes that were sent; the bytes themselves are not kept.
     length: u64,
     stated: Vec<Outstanding>,
+    /// New series whose restatement this ends.
+    restated: Option<Cohort>,
     points: u64,
     unsendable: u64,
 }
@@ -211,6 +146,7 @@ impl Destination {
             allowance_at: clock::monotonic_now(),
             failed_at: None,
             attempts: 0,
+            restating: None,
             jitter: foldhash::quality::RandomState::default(),
         }
     }
@@ -230,7 +166,7 @@ impl Destination {
             let Some(stop_at) = seen.stop_at else {
                 match round {
                     Round::Sent => {}
-                    Round::Done => self.signal.wait(seen, None),
+                    Round::Done => self.signal.wait(seen, Some(NEWBORN_PAUSE)),
                     Round::Waiting => self.signal.wait(seen, Some(SETTLE_PAUSE)),
                     Round::Paced => self.signal.wait(seen, Some(BACKFILL_PAUSE)),
                     Round::Failed => self.wait_after_failure(),
@@ -278,11 +214,12 @@ impl Destination {
     fn round(&mut self, stop_at: Option<Instant>) -> Round {
         let failed = self.settle();
         let mut list = self.list();
-        if list.is_empty() {
-            return Round::Done;
-        }
         if failed {
-            return Round::Failed;
+            self.restating = None;
+            return if list.is_empty() { Round::Done } else { Round::Failed };
+        }
+        if list.is_empty() {
+            return self.restate(stop_at);
         }
         list.retain(|one| !self.in_flight.iter().any(|flying| flying.payload.stated.contains(one)));
         if list.is_empty() || self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
@@ -327,18 +264,82 @@ impl Destination {
         failed
     }
 
+    /// States new series again, when nothing else is to be done and their time has come.
+    fn restate(&mut self, stop_at: Option<Instant>) -> Round {
+        if stop_at.is_some() || !self.in_flight.is_empty() {
+            return Round::Done;
+        }
+        if self.restating.is_none() {
+            self.restating = self.newborn();
+        }
+        let Some(mut restating) = self.restating else {
+            return Round::Done;
+        };
+        let mut encoder = self.encoder();
+        let mut payload = Payload::default();
+        while restating.next <= restating.last && payload.points < limits::NEWBORN_POINTS {
+            if let Ok(Some(sealed)) = self.store.sealed_of(restating.next, restating.cohort.born) {
+                let rules = self.rules.load();
+                let expanded = expand::expand(&rules, &sealed, &mut |point| encoder.push(point));
+                payload.points += expanded.points;
+                payload.unsendable += expanded.unsendable;
+                restating.points = restating.points.max(expanded.points);
+            }
+            restating.next += self.store.ladder().bucket().ms();
+        }
+        payload.bytes = encoder.finish();
+        let cohort =
+            Cohort { stated: restating.cohort.stated + 1, points: restating.points, ..restating.cohort };
+        let ended = restating.next > restating.last;
+        self.restating = (!ended).then_some(restating);
+        payload.restated = ended.then_some(cohort);
+        if payload.bytes.is_empty() {
+            self.restated(cohort);
+            return Round::Sent;
+        }
+        self.send(payload, stop_at)
+    }
+
+    /// The oldest cohort whose time has come.
+    fn newborn(&self) -> Option<Restating> {
+        let (now, width) = (self.clock.now(), self.store.ladder().bucket().ms());
+        let cohorts = self.store.cohorts(self.index);
+        let cohort = cohorts.into_iter().find(|cohort| newborn::due(cohort, width) <= now)?;
+        Some(Restating { cohort, next: cohort.born, last: now, points: cohort.points })
+    }
+
+    /// New series were stated again, to their last bucket.
+    fn restated(&self, cohort: Cohort) {
+        let cohorts = self.store.cohorts(self.index);
+        let files =
+            cohorts.iter().filter(|other| other.born != cohort.born).map(|other| other.points).sum::<u64>();
+        let tried = Cohort { stated: cohort.stated - 1, ..cohort };
+        let done = newborn::done(&tried, files + cohort.points);
+        if !done && newborn::given_up(&tried) {
+            tracing::warn!(
+                address = %self.status.address,
+                files = files + cohort.points,
+                "carbon may not have made files for all new series by now: raise its MAX_CREATES_PER_MINUTE"
+            );
+        }
+        self.store.restated(self.index, cohort, done || newborn::given_up(&tried));
+    }
+
+    fn encoder(&self) -> Encoder {
+        match self.options.protocol {
+            Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
+            Protocol::Pickle => Encoder::Pickle(Pickler::default()),
+        }
+    }
+
     /// The new bucket, and of the backlog, newest first, what its rate allows now.
     fn payload(&mut self, list: &[Outstanding], all: bool) -> Payload {
         let rate = self.options.backfill_rate as f64;
         let since = clock::elapsed(self.allowance_at).as_secs_f64();
         self.allowance_at = clock::monotonic_now();
         self.allowance = (self.allowance + rate * since).min(rate);
-        let mut encoder = match self.options.protocol {
-            Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
-            Protocol::Pickle => Encoder::Pickle(Pickler::default()),
-        };
-        let mut payload =
-            Payload { bytes: Vec::new(), length: 0, stated: Vec::new(), points: 0, unsendable: 0 };
+        let mut encoder = self.encoder();
+        let mut payload = Payload::default();
         for &outstanding in list {
             let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
             if backlog && !all && self.allowance <= 0.0 {
@@ -434,6 +435,9 @@ impl Destination {
         for &stated in &payload.stated {
             // False where it was amended meanwhile: it stays on the list in its newer version.
             self.store.strike(self.index, stated).unwrap_or(false);
+        }
+        if let Some(cohort) = payload.restated {
+            self.restated(cohort);
         }
         let status = &self.status;
         status.points.fetch_add(payload.points, Ordering::Relaxed);

@@ -3,9 +3,12 @@
 pub mod carbon;
 pub mod destination;
 pub mod expand;
+mod newborn;
+mod signal;
 
-pub use destination::{Destination, DestinationStatus, Signal};
+pub use destination::Destination;
 pub use expand::{Histogram, Naming, Rules, Scheme, TimerRules};
+pub use signal::{DestinationStatus, Signal};
 
 /// Which of carbon's receivers is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,6 +113,32 @@ impl Gauge {
         self.changes.iter().fold(before, |value, (_, change)| Some(change.apply(value)))
     }
 
+    /// The values it took, as sets at the times of its changes.
+    #[must_use]
+    pub fn values(&self, before: Option<f64>) -> Self {
+        let mut value = before;
+        let sets = self.changes.iter().map(|(order, change)| {
+            let now = change.apply(value);
+            value = Some(now);
+            (*order, Change { set: Some(now), delta: 0.0 })
+        });
+        Self { changes: sets.collect() }
+    }
+
+    /// Of values ([`Gauge::values`]) the least, the greatest and the last: what is kept of a gauge in a bucket that
+    /// was rolled up.
+    #[must_use]
+    pub fn extremes(&self) -> Self {
+        let set = |change: &Change| change.set.unwrap_or_default();
+        let by = |a: &&(Order, Change), b: &&(Order, Change)| set(&a.1).total_cmp(&set(&b.1));
+        let (least, greatest) = (self.changes.iter().min_by(by), self.changes.iter().max_by(by));
+        let mut changes: Vec<_> =
+            [least, greatest, self.changes.last()].into_iter().flatten().copied().collect();
+        changes.sort_by_key(|(order, _)| *order);
+        changes.dedup();
+        Self { changes }
+    }
+
     /// When the last change happened.
     #[must_use]
     pub fn last(&self) -> Option<Order> {

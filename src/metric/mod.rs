@@ -9,7 +9,9 @@
 pub mod bucket;
 pub mod digest;
 pub mod gauge;
+pub mod glob;
 pub mod hll;
+pub mod ladder;
 pub mod malformed;
 pub mod name;
 pub mod sketch;
@@ -20,6 +22,7 @@ pub mod unique;
 pub use bucket::Width;
 pub use digest::Digest;
 pub use gauge::Gauge;
+pub use ladder::{Class, Ladder};
 pub use malformed::Malformed;
 pub use name::{Kind, Series};
 pub use sum::{Number, Sum};

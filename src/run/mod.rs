@@ -9,19 +9,23 @@
 
 mod ingest;
 mod restart;
+mod store;
 mod web;
+
+pub use store::{FILE as STORE_FILE, backup_path, open_stopped};
 
 use crate::aggregate::epoch::Epoch;
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::flush::{self, Command, Flusher};
+use crate::flush::{self, Command, Flusher, Safe};
 use crate::forward::{Destination, DestinationStatus, Signal, expand};
 use crate::health::Books;
 use crate::ingest::{Bound, IngestError};
+use crate::journal::JournalError;
 use crate::limits;
 use crate::metric::Width;
-use crate::store::memory::{MemoryRules, MemoryStore};
-use crate::store::{Store, StoreUrl};
+use crate::store::embedded::DiskError;
+use crate::store::{Store, StoreError};
 use crate::sys;
 use crate::sys::Waker;
 use arc_swap::ArcSwap;
@@ -30,11 +34,13 @@ use restart::Note;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use store::{Checkpoints, Opened};
 use thiserror::Error;
 use web::Web;
 
@@ -62,9 +68,41 @@ pub enum RunError {
         /// Why not.
         cause: io::Error,
     },
+    /// The store's file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// What is in the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store is damaged, and this is the way out.
+    #[error("{error}{}", last_backup(backup.as_deref()))]
+    Damaged {
+        /// What is wrong.
+        error: Box<RunError>,
+        /// The newest backup.
+        backup: Option<PathBuf>,
+    },
+    /// The store's directory.
+    #[error("the store's directory {}: {cause}; give `store.url` a directory that tallyd may write to, or `memory:`", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
     /// A thread, a waker or the runtime.
     #[error("the system gives us no thread or socket pair: {0}")]
     System(#[from] io::Error),
+}
+
+fn last_backup(backup: Option<&Path>) -> String {
+    match backup {
+        Some(backup) => format!(". The last backup is {}", backup.display()),
+        None => ". There is no backup beside it".to_owned(),
+    }
 }
 
 /// Where a service listens.
@@ -85,6 +123,8 @@ pub struct Addresses {
 pub struct Outcome {
     /// Buckets that did not reach a destination, with its address.
     pub undelivered: Vec<(String, u64)>,
+    /// They are on disk, and the next process states them.
+    pub kept: bool,
 }
 
 /// A running service.
@@ -105,6 +145,7 @@ pub struct Service {
     destinations: Vec<(JoinHandle<()>, Arc<DestinationStatus>)>,
     ready: Arc<AtomicBool>,
     note: Option<Note>,
+    checkpoints: Option<(Arc<Checkpoints>, JoinHandle<()>)>,
     clock: Clock,
     width: Width,
     _web: tokio::runtime::Runtime,
@@ -167,9 +208,11 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     warnings.extend(open_to_strangers(config));
     warnings.extend(few_descriptors());
     let books = Arc::new(Books::default());
-    let note = Note::new(config);
+    let Opened { store, safe, warnings: of_store } = store::open(config, clock, &books)?;
+    warnings.extend(of_store);
+    let note = if store.durability().on_disk { None } else { Note::new(config) };
     warnings.extend(restarted_inside_a_bucket(note.as_ref(), clock, &books));
-    let store: Arc<dyn Store> = Arc::new(open_store(config));
+    let checkpoints = start_checkpoints(&store, clock, &safe)?;
     let rules = Arc::new(ArcSwap::from_pointee(config.expand.clone()));
     let signal = Arc::new(Signal::default());
     let destinations = start_destinations(config, clock, &store, &rules, &signal)?;
@@ -177,6 +220,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let mut ingest = IngestThreads::new(config, clock);
     let parts = FlusherParts {
         store: Arc::clone(&store),
+        safe,
         books: Arc::clone(&books),
         signal: Arc::clone(&signal),
         inbox,
@@ -202,6 +246,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         destinations,
         ready,
         note,
+        checkpoints,
         clock: clock.clone(),
         width: config.flush.bucket,
         _web: web,
@@ -234,20 +279,20 @@ fn open_to_strangers(config: &Config) -> Option<String> {
     })
 }
 
-fn open_store(config: &Config) -> MemoryStore {
-    match config.store.url {
-        StoreUrl::Memory => MemoryStore::new(
-            MemoryRules {
-                width: config.flush.bucket,
-                bounds: config.aggregate.bounds,
-                keep_ms: config.flush.amend_window_ms,
-                keep_idle_ms: config.graphite.resend_ms,
-                bytes_max: config.store.memory_bytes_max,
-                destinations: config.graphite.addresses.len(),
-            },
-            config.idle.clone(),
-        ),
+/// A store without a disk needs no checkpoints.
+fn start_checkpoints(
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    safe: &Safe,
+) -> io::Result<Option<(Arc<Checkpoints>, JoinHandle<()>)>> {
+    if !store.durability().on_disk {
+        return Ok(None);
     }
+    let checkpoints = Arc::new(Checkpoints::default());
+    let (ours, store, clock, written) =
+        (Arc::clone(&checkpoints), Arc::clone(store), clock.clone(), safe.written());
+    let thread = spawn("checkpoints".to_owned(), move || ours.run(&*store, &clock, &written))?;
+    Ok(Some((checkpoints, thread)))
 }
 
 type Destinations = Vec<(JoinHandle<()>, Arc<DestinationStatus>)>;
@@ -303,6 +348,7 @@ fn start_flusher(
         collectors,
         registry: Arc::clone(&ingest.registry),
         store: parts.store,
+        safe: parts.safe,
         books: parts.books,
         own_prefix: ingest.config.expand.naming.own_prefix.clone(),
         dialect: ingest.config.dialect,
@@ -317,6 +363,7 @@ fn start_flusher(
 /// What the flusher needs beside the ingest threads.
 struct FlusherParts {
     store: Arc<dyn Store>,
+    safe: Safe,
     books: Arc<Books>,
     signal: Arc<Signal>,
     inbox: std::sync::mpsc::Receiver<Command>,
@@ -364,6 +411,10 @@ impl Service {
             join(thread);
         }
         drop(self.bound);
+        if let Some((checkpoints, thread)) = self.checkpoints {
+            checkpoints.stop();
+            join(thread);
+        }
         let (done, drained) = sync_channel(1);
         if self.commands.send(Command::Drain(done)).is_ok() {
             drained.recv().ok();
@@ -381,7 +432,10 @@ impl Service {
                 undelivered.push((status.address.clone(), left));
             }
         }
-        Outcome { undelivered }
+        // What was confirmed meanwhile need not be stated again.
+        let written = self.store.checkpoint(self.clock.now());
+        let kept = self.store.durability().on_disk && written.is_ok();
+        Outcome { undelivered, kept }
     }
 }
 

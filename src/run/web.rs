@@ -1,6 +1,6 @@
 //! HTTP and the console: one runtime beside the threads that count.
 
-use super::Listeners;
+use super::{Listeners, backup_path};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::{self, Console};
@@ -8,7 +8,7 @@ use crate::flush::Command;
 use crate::forward::DestinationStatus;
 use crate::health::Books;
 use crate::serve::{GraphiteStatus, Server};
-use crate::store::Store;
+use crate::store::{Store, StoreUrl};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,22 @@ impl Web<'_> {
         Ok(runtime)
     }
 
+    /// A copy of the store, in the directory beside it.
+    fn backup(&self) -> Arc<dyn Fn() -> Result<String, String> + Send + Sync> {
+        let (store, clock, url) = (Arc::clone(self.store), self.clock.clone(), self.config.store.url.clone());
+        Arc::new(move || {
+            let StoreUrl::File(folder) = &url else {
+                return Err("store.url is memory:, which has nothing to copy".to_owned());
+            };
+            let now = clock.now();
+            let to = backup_path(folder, now).map_err(|error| error.to_string())?;
+            // Whoever asked may work elsewhere.
+            let to = std::path::absolute(&to).unwrap_or(to);
+            store.backup(&to, now).map_err(|error| error.to_string())?;
+            Ok(to.display().to_string())
+        })
+    }
+
     fn server(&self, listening: Vec<String>) -> Server {
         let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
         Server {
@@ -57,6 +73,7 @@ impl Web<'_> {
                 let now = clock.now();
                 statuses.iter().map(|status| graphite_status(status, now)).collect()
             }),
+            backup: self.backup(),
             listening,
             ready: Arc::clone(self.ready),
         }

@@ -1,10 +1,11 @@
-//! HTTP: health, status and our own counters for Prometheus. Only this folder names axum.
+//! HTTP: health, status, queries and our own counters for Prometheus. Only this folder names axum.
 //!
 //! Loopback is not trust: a request that names another host, comes from another origin or was forwarded is a
-//! stranger's, and strangers show a token where tokens are configured. Nothing here changes state.
+//! stranger's, and strangers show a token where tokens are configured. Nothing here changes what is counted.
 
 mod access;
 mod prometheus;
+mod query;
 mod status;
 
 pub use status::GraphiteStatus;
@@ -18,7 +19,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +50,8 @@ pub struct Server {
     pub books: Arc<Books>,
     /// For its promise.
     pub store: Arc<dyn Store>,
+    /// Makes a copy of the store, and says where it is or why not.
+    pub backup: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// The state of each destination.
     pub graphite: Arc<dyn Fn() -> Vec<GraphiteStatus> + Send + Sync>,
     /// What is listened on, in words.
@@ -65,7 +68,11 @@ impl Server {
         let closed = Router::new()
             .route("/", get(index))
             .route("/api/v1/status", get(status_json))
+            .route("/api/v1/query", get(query::query))
+            .route("/api/v1/series", get(query::series))
             .route("/metrics", get(metrics_text))
+            .route("/api/v1/backup", post(make_backup))
+            .layer(axum::Extension(query::Room::new()))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::tokens));
         let router = open
             .merge(closed)
@@ -83,7 +90,10 @@ impl Server {
 async fn index() -> &'static str {
     "tallyd\n\n\
      GET /api/v1/status   the books: received, counted, refused, forwarded (JSON)\n\
-     GET /metrics         the same for Prometheus\n\
+     POST /api/v1/backup  makes a copy of the store and says where it is\n\
+     GET /api/v1/query    ?name=&from=&to=&step=&stat=&by=  points of series (JSON or CSV)\n\
+     GET /api/v1/series   ?match=  which series there are (JSON or CSV)\n\
+     GET /metrics         the books for Prometheus\n\
      GET /health/live     200 while the program works\n\
      GET /health/ready    200 while it takes lines in\n"
 }
@@ -108,6 +118,16 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
 async fn status_json(State(server): State<Arc<Server>>) -> Response {
     let body = serde_json::to_string_pretty(&status::status(&server)).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+/// A copy takes as long as the disk does, so it is made beside the requests.
+async fn make_backup(State(server): State<Arc<Server>>) -> Response {
+    let backup = Arc::clone(&server.backup);
+    match tokio::task::spawn_blocking(move || backup()).await {
+        Ok(Ok(path)) => (path + "\n").into_response(),
+        Ok(Err(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the copy could not be made\n").into_response(),
+    }
 }
 
 async fn metrics_text(State(server): State<Arc<Server>>) -> Response {

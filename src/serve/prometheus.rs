@@ -15,6 +15,7 @@ pub(super) fn render(server: &Server) -> String {
     metrics::with_local_recorder(&recorder, || {
         ingest(server);
         pipeline(server);
+        store(server);
         graphite(server);
     });
     handle.render()
@@ -75,6 +76,32 @@ fn pipeline(server: &Server) {
         restarts,
     );
     total("tallyd_buckets_shed_total", "Buckets let go unforwarded: memory_max.", read(&books.buckets_shed));
+}
+
+fn store(server: &Server) {
+    let books = &server.books;
+    let durability = server.store.durability();
+    let durable = durability.on_disk && durability.failing.is_none() && books.journal.failing().is_none();
+    level(
+        "tallyd_durable",
+        Unit::Count,
+        "1 while a crash would lose no more than a tick.",
+        f64::from(u8::from(durable)),
+    );
+    level("tallyd_store_bytes", Unit::Bytes, "Size of the store's file.", durability.disk_bytes as f64);
+    let waiting = durability.waiting_bytes as f64;
+    level("tallyd_store_waiting_bytes", Unit::Bytes, "Bytes that wait in memory to be written.", waiting);
+    total("tallyd_store_written_bytes_total", "Bytes written to the store.", durability.written_bytes);
+    total("tallyd_store_damaged_total", "Parts of buckets that did not read back.", durability.damaged);
+    let journal = read(&books.journal.bytes) as f64;
+    level("tallyd_journal_bytes", Unit::Bytes, "Size of the journal.", journal);
+    let (replayed, unreadable) = (read(&books.journal.replayed), read(&books.journal.unreadable));
+    total(
+        "tallyd_journal_replayed_total",
+        "Batches that the start found in the journal and applied.",
+        replayed,
+    );
+    total("tallyd_journal_unreadable_total", "Batches that the start could not read.", unreadable);
 }
 
 fn graphite(server: &Server) {

@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::health::{Refusal, read};
+use crate::store::Durability;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -80,6 +81,20 @@ struct Ticks {
 #[derive(Serialize)]
 struct StoreStatus {
     promise: String,
+    /// Whether a crash now would lose no more than the tick that is being gathered.
+    durable: bool,
+    /// Why not, and since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_durable: Option<NotDurable>,
+    /// Bytes of the store's file.
+    disk_bytes: u64,
+    /// Bytes that were written to it since the start.
+    written_bytes: u64,
+    /// Bytes that wait in memory for the next checkpoint.
+    waiting_bytes: u64,
+    /// Parts of buckets that did not read back.
+    damaged: u64,
+    journal: JournalStatus,
     batches_applied: u64,
     batches_late: u64,
     buckets_sealed: u64,
@@ -87,6 +102,57 @@ struct StoreStatus {
     buckets_shed: u64,
     /// Starts inside a bucket that was stated unfinished: Graphite's value of it was replaced by less.
     restarts_in_bucket: u64,
+}
+
+#[derive(Serialize)]
+struct NotDurable {
+    reason: String,
+    since_ms: i64,
+}
+
+#[derive(Serialize)]
+struct JournalStatus {
+    /// Bytes of its files.
+    bytes: u64,
+    /// Batches that the start found there and applied.
+    replayed: u64,
+    /// Batches that the start could not read.
+    unreadable: u64,
+}
+
+fn store_status(server: &Server) -> StoreStatus {
+    let books = &server.books;
+    let durability = server.store.durability();
+    let not_durable = not_durable(server, &durability);
+    StoreStatus {
+        promise: server.store.promise(),
+        durable: not_durable.is_none(),
+        not_durable,
+        disk_bytes: durability.disk_bytes,
+        written_bytes: durability.written_bytes,
+        waiting_bytes: durability.waiting_bytes,
+        damaged: durability.damaged,
+        journal: JournalStatus {
+            bytes: read(&books.journal.bytes),
+            replayed: read(&books.journal.replayed),
+            unreadable: read(&books.journal.unreadable),
+        },
+        batches_applied: read(&books.batches_applied),
+        batches_late: read(&books.batches_late),
+        buckets_sealed: read(&books.buckets_sealed),
+        buckets_amended: read(&books.buckets_amended),
+        buckets_shed: read(&books.buckets_shed),
+        restarts_in_bucket: read(&books.restarts_in_bucket),
+    }
+}
+
+/// What is in the journal is safe, and so is what a checkpoint holds: only where the journal fails it is not.
+fn not_durable(server: &Server, durability: &Durability) -> Option<NotDurable> {
+    if !durability.on_disk {
+        return Some(NotDurable { reason: "store.url is memory:".to_owned(), since_ms: server.started_ms });
+    }
+    let (reason, since_ms) = server.books.journal.failing().or_else(|| durability.failing.clone())?;
+    Some(NotDurable { reason, since_ms })
 }
 
 pub(super) fn status(server: &Server) -> Status {
@@ -125,15 +191,7 @@ pub(super) fn status(server: &Server) -> Status {
             hand_overs_late: read(&books.hand_overs_late),
             clock_steps: server.clock.steps(),
         },
-        store: StoreStatus {
-            promise: server.store.promise(),
-            batches_applied: read(&books.batches_applied),
-            batches_late: read(&books.batches_late),
-            buckets_sealed: read(&books.buckets_sealed),
-            buckets_amended: read(&books.buckets_amended),
-            buckets_shed: read(&books.buckets_shed),
-            restarts_in_bucket: read(&books.restarts_in_bucket),
-        },
+        store: store_status(server),
         graphite: (server.graphite)(),
     }
 }

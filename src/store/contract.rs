@@ -3,10 +3,12 @@
 //! A *batch* is applied once by its name (producer, number), however often it is sent. *Fold* seals what is
 //! due and amends what came late, and gives each result a version of its own. What Graphite still needs is
 //! listed for each destination, read as a whole bucket, and struck off only in the version that was sent:
-//! a bucket amended meanwhile stays on the list. Reading is sealed and pending together.
+//! a bucket amended meanwhile stays on the list. Reading is sealed and pending together, at every level of the
+//! ladder: what is not rolled up yet is merged from the finer level while it is read.
 
 use crate::clock::WallMs;
-use crate::metric::{Kind, Series, Tally, Width};
+use crate::metric::{Bounds, Kind, Ladder, Series, Tally, Width};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -57,6 +59,8 @@ impl IdleRules {
 pub enum StoreUrl {
     /// `memory:`
     Memory,
+    /// `file:DIR`
+    File(PathBuf),
 }
 
 /// The store and its bounds.
@@ -64,6 +68,12 @@ pub enum StoreUrl {
 pub struct Options {
     /// Which store.
     pub url: StoreUrl,
+    /// What is kept how long.
+    pub ladder: Ladder,
+    /// Globs of series that keep the ladder (`rollup.history`).
+    pub history: Vec<String>,
+    /// Globs of series that figures show.
+    pub figures: Vec<String>,
     /// Bytes that buckets may take (`limits.memory_max`).
     pub memory_bytes_max: usize,
 }
@@ -132,6 +142,57 @@ pub struct Outstanding {
     pub version: u64,
 }
 
+/// One bucket of one series, at some level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Its first millisecond.
+    pub start: WallMs,
+    /// The first millisecond after it.
+    pub end: WallMs,
+    /// Its samples.
+    pub tally: Tally,
+    /// The value of a gauge before the bucket.
+    pub before: Option<f64>,
+}
+
+/// Series that are new to a destination: carbon may have dropped their first points instead of making files
+/// for them, so these are stated again until it must have made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cohort {
+    /// Start of the bucket in which these series had their first samples.
+    pub born: WallMs,
+    /// How often they were stated again.
+    pub stated: u32,
+    /// Points of one bucket of them: as many files carbon has to make.
+    pub points: u64,
+}
+
+/// What is safe: every batch of a producer up to a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Whose batches.
+    pub producer: u128,
+    /// The last of them.
+    pub number: u64,
+}
+
+/// Whether what was counted is safe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durability {
+    /// There is a disk to be written to.
+    pub on_disk: bool,
+    /// What does not work, in words, and since when; `None` while everything does.
+    pub failing: Option<(String, WallMs)>,
+    /// Bytes that wait in memory to be written.
+    pub waiting_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes that were written to it since the start.
+    pub written_bytes: u64,
+    /// Packed buckets that did not read back.
+    pub damaged: u64,
+}
+
 /// What a fold did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
@@ -139,6 +200,8 @@ pub struct Folded {
     pub sealed: u64,
     /// Sealed buckets changed by late batches.
     pub amended: u64,
+    /// Buckets of blocks rolled up.
+    pub rolled: u64,
     /// Buckets let go before every destination had them, for want of memory.
     pub shed: u64,
 }
@@ -160,6 +223,19 @@ pub enum StoreError {
     /// It cannot be reached now; later, again.
     #[error("the store is away: {0}")]
     Away(String),
+    /// What it holds is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// It holds buckets of another width.
+    #[error(
+        "the store holds buckets of {} ms, and flush.bucket says otherwise: write that, or give `store.url` another \
+         directory",
+        found_ms
+    )]
+    OtherBucket {
+        /// Their width in milliseconds.
+        found_ms: i64,
+    },
 }
 
 impl StoreError {
@@ -168,6 +244,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Away(_) => true,
+            Self::Damaged(_) | Self::OtherBucket { .. } => false,
         }
     }
 }
@@ -177,18 +254,42 @@ impl StoreError {
 pub trait Store: Send + Sync {
     /// Adds a batch to its bucket, once by its name.
     fn apply(&self, batch: Batch, now: WallMs) -> Result<Applied, StoreError>;
+    /// Passes over batches that are lost, so that the ones behind them can be applied.
+    fn pass(&self, producer: u128, first: u64, last: u64) -> Result<Applied, StoreError>;
     /// Seals every bucket that ended before `due`, and amends sealed ones that got more.
     fn fold(&self, due: WallMs, now: WallMs) -> Result<Folded, StoreError>;
     /// What a destination still needs, newest first.
     fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError>;
     /// A sealed bucket, whole, as it is now.
     fn sealed(&self, bucket: WallMs) -> Result<Option<Arc<Sealed>>, StoreError>;
+    /// Of a sealed bucket the series that were born in the bucket that starts at `born`.
+    fn sealed_of(&self, bucket: WallMs, born: WallMs) -> Result<Option<Sealed>, StoreError>;
+    /// Series that are new to a destination, oldest first.
+    fn cohorts(&self, destination: usize) -> Vec<Cohort>;
+    /// A cohort was stated again, as often and with as many points as it says; `done` when it need not be any more.
+    fn restated(&self, destination: usize, cohort: Cohort, done: bool);
     /// Takes a bucket off a destination's list, if that version is still what it needs.
     fn strike(&self, destination: usize, stated: Outstanding) -> Result<bool, StoreError>;
     /// Puts all buckets that end after `since` on a destination's list again; returns how many.
     fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError>;
-    /// The tallies of one series by bucket, sealed and pending together, in `[from, to)`.
-    fn read(&self, series: &Series, from: WallMs, to: WallMs) -> Result<Vec<(WallMs, Tally)>, StoreError>;
+    /// The buckets of each series at a level of the ladder, oldest first, that overlap `[from, to)`: sealed and
+    /// pending together. A bucket without samples is left out; for gauges that were idle there is one that says
+    /// what they stood at.
+    fn read(
+        &self,
+        series: &[Series],
+        level: usize,
+        from: WallMs,
+        to: WallMs,
+    ) -> Result<Vec<Vec<Reading>>, StoreError>;
+    /// All series that anything is kept of and that match, sorted by key.
+    fn series(&self, matches: &dyn Fn(&Series) -> bool) -> Result<Vec<Series>, StoreError>;
+    /// The levels at which a series is kept, finest first, with how long each is, in milliseconds.
+    fn levels_of(&self, series: &Series) -> Vec<(usize, i64)>;
+    /// All levels.
+    fn ladder(&self) -> &Ladder;
+    /// Up to where merges of buckets are exact.
+    fn bounds(&self) -> Bounds;
     /// All known series of a kind as they are now.
     fn present(&self, kind: Kind) -> Result<Vec<Present>, StoreError>;
     /// Forgets the series of a kind whose keys match, with what the open bucket has of them; returns them.
@@ -197,6 +298,13 @@ pub trait Store: Send + Sync {
     fn series_count(&self) -> usize;
     /// From now on idle series follow these rules.
     fn set_idle_rules(&self, rules: IdleRules);
+    /// Writes to disk what is in memory alone; returns what need not be applied again. Does nothing where there is
+    /// no disk. Others go on meanwhile.
+    fn checkpoint(&self, now: WallMs) -> Result<Vec<Confirmed>, StoreError>;
+    /// Whether what was counted is safe.
+    fn durability(&self) -> Durability;
+    /// Writes a consistent copy of all that is kept to a new file; returns how many keys it has.
+    fn backup(&self, to: &Path, now: WallMs) -> Result<u64, StoreError>;
     /// What is promised, in one plain line.
     fn promise(&self) -> String;
 }

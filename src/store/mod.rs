@@ -1,10 +1,9 @@
 //! Where buckets stand: the contract of a store, and the stores.
 
 mod contract;
-mod known;
-pub mod memory;
+pub mod embedded;
 
 pub use contract::{
-    Applied, Batch, Entry, Folded, Idle, IdleRules, Options, Outstanding, Present, Sealed, Store, StoreError,
-    StoreUrl,
+    Applied, Batch, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Options, Outstanding,
+    Present, Reading, Sealed, Store, StoreError, StoreUrl,
 };

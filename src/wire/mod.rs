@@ -2,7 +2,7 @@
 
 pub mod batch;
 pub mod bytes;
-mod decimal;
+pub mod decimal;
 mod event;
 pub mod graphite;
 pub mod number;

@@ -7,7 +7,7 @@ use tallyd::config::{self, Config, ConfigError, Loaded};
 use tallyd::forward::{Connection, Protocol, Scheme, Stamp};
 use tallyd::limits;
 use tallyd::metric::Width;
-use tallyd::store::{Idle, IdleRules};
+use tallyd::store::{Idle, IdleRules, StoreUrl};
 use tallyd::wire::Dialect;
 use tallyd::wire::statsd::UnknownType;
 
@@ -125,7 +125,7 @@ fn all_mistakes_are_named_at_once() {
         ("flush.tick = \"5ms\"", "\"20ms\""),
         ("flush.grace = 3", "\"3ms\" or \"3s\""),
         ("flush.bukcet:", "did you mean \"bucket\"?"),
-        ("store.url = \"redis://…@example.com\"", "memory only"),
+        ("store.url = \"redis://…@example.com\"", "no buckets in Redis"),
         ("grafite:", "did you mean [graphite]?"),
         ("graphite.address = \"no host\"", "host:port"),
         ("graphite.address = \"x:99999\"", "port"),
@@ -151,6 +151,33 @@ fn relations_between_keys_hold() {
     assert!(mistakes(native("[flush]\nbucket = '1h'\n[idle]\nafter = '10m'"))[0].contains("\"1h\" or more"));
     assert_eq!(mistakes(native("[flush]\nbucket = '1w'\ntick = '6h'")).len(), 1, "one slip is one mistake");
     assert_eq!(mistakes(native("[flush]\nbucket = '20ms'")).len(), 1);
+}
+
+#[test]
+fn ladders_and_zones_are_checked() {
+    for (text, hint) in [
+        ("[rollup]\nkeep = { '10s' = '6h', '15s' = '1d' }", "no multiple"),
+        ("[rollup]\nkeep = { '5s' = '6h' }", "narrower than flush.bucket"),
+        ("[rollup]\nkeep = { '1m' = '30s' }", "less than one bucket"),
+        ("[rollup]\nkeep = { '2d' = '30d' }", "up to \"1d\""),
+        (
+            "[rollup]\nfigures = { '1h' = '1d', '1d' = '1y' }\n[company]\ntimezone = 'Asia/Kolkata'",
+            "\"15m\" below",
+        ),
+        ("[rollup]\nkeep = '6h'", "a table is expected"),
+        ("[company]\ntimezone = 'Europe/Atlantis'", "IANA"),
+        ("[company]\nday_starts = '25:00'", "hours and minutes"),
+        ("[store]\nurl = 'file:'", "directory is missing"),
+        ("[store]\njournal_max = '1KiB'", "too little"),
+    ] {
+        let lines = mistakes(native(text));
+        assert!(lines.len() == 1 && lines[0].contains(hint), "{text}: {lines:?}");
+    }
+    let ladder = native_config("[flush]\nbucket = '1m'").store.ladder;
+    let widths: Vec<i64> = ladder.levels().iter().map(|level| level.width.ms() / 1_000).collect();
+    assert_eq!(widths, [60, 900, 86_400], "the defaults take what fits");
+    let ladder = native_config("[flush]\nbucket = '7s'").store.ladder;
+    assert_eq!(ladder.levels().len(), 1);
 }
 
 #[test]
@@ -189,7 +216,8 @@ fn the_environment_wins_over_the_file() {
 
 #[test]
 fn what_is_unknown_in_the_environment_or_of_a_later_version_is_a_warning() {
-    let text = "[store]\nprefix = 'x'\n[company]\ntimezone = 'UTC'\n[[figure]]\nid = 'signups'";
+    let text =
+        "[store]\nprefix = 'x'\n[company]\ntimezone = 'UTC'\nholidays = []\n[[figure]]\nid = 'signups'";
     let pairs = [
         ("TALLYD_FLUSH_TIK", "1s"),
         ("TALLYD_PORT_8125_UDP_ADDR", "10.0.0.1"),
@@ -200,13 +228,17 @@ fn what_is_unknown_in_the_environment_or_of_a_later_version_is_a_warning() {
     let warnings = with_env(text, &pairs).unwrap().warnings;
     let expected = [
         ("store.prefix", "later versions"),
-        ("store.journal ", "later versions"),
-        ("[company]", "later versions"),
+        ("company.currency", "later versions"),
+        ("company.holidays", "later versions"),
         ("[figure]", "later versions"),
         ("TALLYD_FLUSH_TIK", "did you mean TALLYD_FLUSH_TICK?"),
         ("TALLYD_PORT_8125_UDP_ADDR, TALLYD_SERVICE_HOST", "ignores"),
     ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+    assert_eq!(
+        with_env("", &[("STATE_DIRECTORY", "/var/lib/tallyd:/x")]).unwrap().config.store.url,
+        StoreUrl::File("/var/lib/tallyd".into())
+    );
     for (start, hint) in expected {
         let found = warnings.iter().any(|warning| warning.starts_with(start) && warning.contains(hint));
         assert!(found, "{start}: {warnings:#?}");
@@ -419,9 +451,8 @@ fn check_says_what_will_happen() {
     for part in [
         "UDP [::]:8125",
         "buckets of 10s, handed over every 200ms",
-        "memory only, up to 512MiB",
-        "Nothing survives a crash",
-        "up to 11.2s of input",
+        "in ./tallyd-data, saved to disk every 200ms",
+        "buckets of 10s for 6h, 1m for 7d, 15m for 90d; days are those of UTC",
         "127.0.0.1:2003 as text",
         "stamped with the start",
         "stats.counters.shop.orders.rate and stats.counters.shop.orders.count",

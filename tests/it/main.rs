@@ -27,6 +27,10 @@ mod migrate;
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod query;
+#[cfg(test)]
+mod query_http;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod statsd;

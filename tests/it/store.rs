@@ -1,9 +1,14 @@
 //! The contract of a store. One suite, to be run on every store there is.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use tallyd::calendar::Calendar;
 use tallyd::metric::gauge::{Change, Order};
-use tallyd::metric::{Bounds, Gauge, Kind, Number, Series, Sum, Tally, Width};
-use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::metric::ladder::Step;
+use tallyd::metric::unique::hash_member;
+use tallyd::metric::{Bounds, Gauge, Kind, Ladder, Number, Series, Sum, Tally, Unique, Width};
+use tallyd::store::embedded::{Disk, EmbeddedStore, Rules};
 use tallyd::store::{Applied, Batch, Entry, Idle, IdleRules, Sealed, Store};
 
 const WIDTH: i64 = 10_000;
@@ -16,21 +21,35 @@ const STATSD_IDLE: IdleRules = IdleRules {
     after_ms: None,
 };
 
-fn memory(idle: IdleRules, bytes_max: usize) -> Arc<dyn Store> {
-    let rules = MemoryRules {
-        width: Width::from_ms(WIDTH as u64),
+fn rules(bytes_max: usize) -> Rules {
+    let width = Width::from_ms(WIDTH as u64);
+    let step = |secs: u64, keep_ms| Step { width: Width::from_ms(secs * 1_000), keep_ms };
+    Rules {
+        ladder: Ladder::new(width, &[step(60, 86_400_000)], &[], 3_600_000, Calendar::default()),
         bounds: Bounds { timer_exact_max: 512, set_exact_max: 256 },
-        keep_ms: 3_600_000,
-        keep_idle_ms: 120_000,
         bytes_max,
-        destinations: 2,
-    };
-    Arc::new(MemoryStore::new(rules, idle))
+        destinations: vec!["a:2003".to_owned(), "b:2003".to_owned()],
+        history: vec!["*".to_owned()],
+        figures: Vec::new(),
+    }
 }
 
-/// Every store, empty.
+fn memory(idle: IdleRules, bytes_max: usize) -> Arc<dyn Store> {
+    Arc::new(EmbeddedStore::in_memory(rules(bytes_max), idle))
+}
+
+fn on_disk(folder: &Path, idle: &IdleRules) -> Arc<dyn Store> {
+    let disk = Disk::open(&folder.join("tallyd.redb")).unwrap();
+    Arc::new(EmbeddedStore::on_disk(rules(usize::MAX), idle.clone(), disk, 0).unwrap())
+}
+
+/// Every store, empty. What is on disk goes when the test ends.
 fn stores(idle: &IdleRules) -> Vec<(&'static str, Arc<dyn Store>)> {
-    vec![("memory:", memory(idle.clone(), usize::MAX))]
+    let folder = tempfile::tempdir().unwrap().keep();
+    let file = on_disk(&folder, idle);
+    // Unlinked now, it goes with the last handle.
+    fs::remove_dir_all(&folder).unwrap();
+    vec![("memory:", memory(idle.clone(), usize::MAX)), ("file:", file)]
 }
 
 fn count(name: &str, value: i64) -> (Series, Tally) {
@@ -74,9 +93,9 @@ fn a_batch_is_applied_once_and_in_order() {
         assert_eq!(store.apply(batch(2, 0, vec![count("a", 1), count("a", 1)]), 100).unwrap(), Applied::Done);
         let other = Batch { producer: 2, ..one };
         assert_eq!(store.apply(other, 100).unwrap(), Applied::Done);
-        let series = Series::new(Kind::Counter, "a");
-        let read = store.read(&series, 0, WIDTH).unwrap();
-        assert!(matches!(&read[..], [(0, Tally::Counter(sum))] if sum.to_f64() == 12.0), "{name}: {read:?}");
+        let read = store.read(&[Series::new(Kind::Counter, "a")], 0, 0, WIDTH).unwrap();
+        assert_eq!((read.len(), read[0].len(), read[0][0].start, read[0][0].end), (1, 1, 0, WIDTH), "{name}");
+        assert!(matches!(&read[0][0].tally, Tally::Counter(sum) if sum.to_f64() == 12.0), "{name}: {read:?}");
     }
 }
 
@@ -220,8 +239,13 @@ fn a_bucket_past_its_keep_is_never_written_again() {
 #[test]
 fn beyond_its_memory_the_stated_go_first_and_the_unstated_are_counted() {
     let store = memory(STATSD_IDLE, 12_000);
-    let entries = |number: u64| (0..50).map(|i| count(&format!("s{number}.{i}"), 1)).collect::<Vec<_>>();
-    let rules = IdleRules { counters: Idle::Drop, ..STATSD_IDLE };
+    let set = |number: u64, i: u64| {
+        let mut set = Unique::default();
+        (0..16).for_each(|member| set.insert(hash_member(b"", format!("{i} {member}").as_bytes()), 256));
+        (Series::new(Kind::Set, &format!("s{number}.{i}")), Tally::Set(Box::new(set)))
+    };
+    let entries = |number: u64| (0..50).map(|i| set(number, i)).collect::<Vec<_>>();
+    let rules = IdleRules { sets: Idle::Drop, ..STATSD_IDLE };
     store.set_idle_rules(rules);
     let mut shed = 0;
     for number in 1..=4_u64 {

@@ -12,14 +12,14 @@ use tallyd::aggregate::table::Cell;
 use tallyd::aggregate::{Collector, Registry, Tick};
 use tallyd::clock::Clock;
 use tallyd::config::Config;
-use tallyd::flush::{self, Command, Flusher};
+use tallyd::flush::{self, Command, Flusher, Safe};
 use tallyd::health::{Books, Refusal};
 use tallyd::ingest::receive::Receiver;
 use tallyd::limits;
 use tallyd::metric::gauge::Change;
 use tallyd::metric::unique::hash_member;
-use tallyd::metric::{Kind, Sum, Unique, Width};
-use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::metric::{Kind, Ladder, Sum, Unique, Width};
+use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::sys::Waker;
 use tallyd::wire::Dialect;
 
@@ -326,13 +326,13 @@ fn a_thread_that_was_late_once_is_in_step_again() {
     let (recorder, collector) = pair(options, Arc::clone(&registry), Arc::clone(&epoch), waker);
     let mut receiver = Receiver::new(recorder, config.ingest.grammar, false);
     let books = Arc::new(Books::default());
-    let rules = MemoryRules {
-        width: config.flush.bucket,
+    let rules = Rules {
+        ladder: Ladder::single(config.flush.bucket, 3_600_000),
         bounds: config.aggregate.bounds,
-        keep_ms: config.flush.amend_window_ms,
-        keep_idle_ms: 0,
         bytes_max: usize::MAX,
-        destinations: 0,
+        destinations: Vec::new(),
+        history: Vec::new(),
+        figures: Vec::new(),
     };
     let parts = flush::Parts {
         options: config.flush,
@@ -340,7 +340,8 @@ fn a_thread_that_was_late_once_is_in_step_again() {
         epoch,
         collectors: vec![collector],
         registry,
-        store: Arc::new(MemoryStore::new(rules, config.idle.clone())),
+        store: Arc::new(EmbeddedStore::in_memory(rules, config.idle.clone())),
+        safe: Safe::default(),
         books: Arc::clone(&books),
         own_prefix: "own".to_owned(),
         dialect: Dialect::Native,

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the bottom. A module may look at layers below its own, and not at its neighbours.
-const LAYERS: [&[&str]; 9] = [
-    &["limits", "clock", "health", "sys"],
+const LAYERS: [&[&str]; 10] = [
+    &["limits", "clock", "calendar", "health", "sys"],
     &["metric"],
     &["wire"],
     &["aggregate", "journal", "store"],
+    &["query"],
     &["ingest", "flush", "forward", "serve", "console"],
     &["config"],
     &["run"],

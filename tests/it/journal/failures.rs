@@ -5,8 +5,8 @@ use super::{Named, OPTIONS, append, found, open, records, records_of};
 use std::fs;
 use std::sync::Arc;
 use tallyd::journal::{Directory, Journal, JournalError, Options, Reason, SyncWhen};
-use tallyd::metric::{Bounds, Kind, Number, Series, Sum, Tally, Width};
-use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::metric::{Bounds, Kind, Ladder, Number, Series, Sum, Tally, Width};
+use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::store::{Applied, Batch, Idle, IdleRules, Store};
 
 const WELL: Faults = Faults {
@@ -335,18 +335,18 @@ fn what_was_journalled_twice_is_counted_once() {
     drop(journal);
     let all = found(&disk);
     assert_eq!(numbers(&all), [1, 2, 3, 1, 2, 3, 4], "both are handed out: either may have taught names");
-    let rules = MemoryRules {
-        width: Width::from_ms(10_000),
+    let rules = Rules {
+        ladder: Ladder::single(Width::from_ms(10_000), 3_600_000),
         bounds: Bounds { timer_exact_max: 1, set_exact_max: 1 },
-        keep_ms: 3_600_000,
-        keep_idle_ms: 120_000,
         bytes_max: usize::MAX,
-        destinations: 1,
+        destinations: vec!["a:2003".to_owned()],
+        history: Vec::new(),
+        figures: Vec::new(),
     };
     let zero = Idle::Zero;
     let idle =
         IdleRules { counters: zero, timers: zero, sets: zero, gauges: zero, gauges_ttl: 1, after_ms: None };
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(rules, idle));
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(rules, idle));
     let applied: Vec<Applied> = all.into_iter().map(|one| store.apply(batch(one), 0).unwrap()).collect();
     let done = applied.iter().filter(|applied| **applied == Applied::Done).count();
     assert_eq!(done, 4, "{applied:?}");

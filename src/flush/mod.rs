@@ -1,19 +1,25 @@
-//! Tick to batches to store.
+//! Tick to batches to journal to store.
 //!
 //! At each tick the flusher asks every ingest thread for its generation, makes one batch of them for each
 //! bucket, applies it, and folds what is due. Our own counters go the same road. A tick's samples belong to
 //! the bucket in which the tick began to be gathered; ticks end at the borders of buckets. It knows nothing
 //! of sockets, nor of where buckets go.
 
-use crate::aggregate::{Collector, Registry, Tick, epoch::Epoch, table::Cell, table::Example};
+mod batches;
+mod own;
+mod safe;
+
+pub use safe::{Replayed, Safe, Written, recover};
+
+use crate::aggregate::{Collector, Registry, Tick, epoch::Epoch, table::Example};
 use crate::clock::{self, Clock, WallMs};
 use crate::health::{Books, Intake, Refusal, Shown};
 use crate::limits;
-use crate::metric::gauge::{Change, Order};
-use crate::metric::{Gauge, Kind, Series, Sum, Tally, Width};
+use crate::metric::Width;
 use crate::store::{Applied, Batch, Store};
 use crate::wire::Dialect;
-use std::collections::{BTreeMap, HashMap};
+use batches::Batches;
+use own::Own;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -51,6 +57,7 @@ pub struct Flusher {
     collectors: Vec<Collector>,
     registry: Arc<Registry>,
     store: Arc<dyn Store>,
+    safe: Safe,
     books: Arc<Books>,
     own: Own,
     /// Told when something was sealed or amended.
@@ -60,13 +67,6 @@ pub struct Flusher {
     /// Last refusal logged, by reason.
     logged: [WallMs; Refusal::COUNT],
     forgotten_at: WallMs,
-}
-
-/// Our own series.
-struct Own {
-    prefix: String,
-    dialect: Dialect,
-    stamped: Option<i64>,
 }
 
 /// The parts a flusher is made of.
@@ -83,6 +83,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Where batches go.
     pub store: Arc<dyn Store>,
+    /// What keeps them meanwhile.
+    pub safe: Safe,
     /// Our own counters.
     pub books: Arc<Books>,
     /// First component of our own series (`graphite.own_prefix`).
@@ -107,6 +109,7 @@ impl Flusher {
             collectors: parts.collectors,
             registry: parts.registry,
             store: parts.store,
+            safe: parts.safe,
             books: parts.books,
             own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
             on_sealed: parts.on_sealed,
@@ -161,6 +164,7 @@ impl Flusher {
         let ticks = self.collect(number);
         self.finish_tick(ticks, at, now, due);
         self.fold(now - self.options.grace_ms, now);
+        self.safe.confirm_written(now);
         self.books.tick_micros.store(clock::elapsed(started).as_micros() as u64, Ordering::Relaxed);
         self.books.series.store(self.store.series_count() as u64, Ordering::Relaxed);
         self.books.ticks.fetch_add(1, Ordering::Relaxed);
@@ -179,6 +183,10 @@ impl Flusher {
         }
         self.finish_tick(ticks, now, now, WallMs::MIN);
         self.fold(WallMs::MAX, now);
+        match self.store.checkpoint(now) {
+            Ok(confirmed) => self.safe.confirm(&confirmed, now),
+            Err(error) => tracing::error!(%error, "what was counted last is in the journal alone"),
+        }
     }
 
     /// Every thread's generation of this tick, and with it the one before if that came too late for its own.
@@ -236,17 +244,22 @@ impl Flusher {
         self.renew_indexes(&intake, now);
     }
 
+    /// Everything is in the journal before any of it is in the store.
     fn apply(&mut self, batches: Batches, now: WallMs) {
+        let mut numbered = Vec::new();
         for (bucket, tallies) in batches.finish() {
-            let number = self.number + 1;
-            let entries = tallies.into_entries(self.producer, number);
-            match self.store.apply(Batch { producer: self.producer, number, bucket, entries }, now) {
+            self.number += 1;
+            let entries = tallies.into_entries(self.producer, self.number);
+            numbered.push(Batch { producer: self.producer, number: self.number, bucket, entries });
+        }
+        self.safe.keep(&numbered, now);
+        for batch in numbered {
+            let bucket = batch.bucket;
+            match self.store.apply(batch, now) {
                 Ok(Applied::Done) => {
-                    self.number = number;
                     self.books.batches_applied.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Applied::Late) => {
-                    self.number = number;
                     self.books.batches_late.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(bucket, "a batch came after its bucket was let go and is lost");
                 }
@@ -320,104 +333,5 @@ impl Flusher {
             self.forgotten_at = now;
             self.registry.forget_unheld();
         }
-    }
-}
-
-impl Own {
-    /// statsd's three counters, always; in our dialect also what it does not count, once there is any.
-    fn counters(&self, intake: &Intake) -> Vec<(Series, Tally)> {
-        let counter = |name: &str, count: u64| {
-            let series = Series::new(Kind::Counter, &format!("{}.{name}", self.prefix));
-            (series, Tally::Counter(Sum::from_count(count)))
-        };
-        let mut counters = vec![
-            counter("bad_lines_seen", intake.bad_lines()),
-            counter("packets_received", intake.packets),
-            counter("metrics_received", intake.lines),
-        ];
-        if self.dialect == Dialect::Native {
-            counters.push(counter("kernel_drops", intake.kernel_drops));
-            let refused = Refusal::ALL.iter().zip(intake.refused).filter(|(_, count)| *count > 0);
-            counters.extend(
-                refused.map(|(reason, count)| counter(&format!("refused.{}", reason.label()), count)),
-            );
-        }
-        counters
-    }
-
-    /// statsd's gauge from the second bucket on: how far the stamps of two buckets are apart beyond their
-    /// width.
-    fn timestamp_lag(&mut self, end: WallMs, width: Width) -> Vec<(Series, Tally)> {
-        if self.dialect == Dialect::Native {
-            return Vec::new();
-        }
-        let stamp = (end + 500).div_euclid(1_000);
-        let Some(before) = self.stamped.replace(stamp) else {
-            return Vec::new();
-        };
-        let lag = (stamp - before) as f64 - width.secs();
-        let series = Series::new(Kind::Gauge, &format!("{}.timestamp_lag", self.prefix));
-        let order = Order { time: end, producer: 0, number: 0 };
-        vec![(series, Tally::Gauge(Gauge::held(order, lag)))]
-    }
-}
-
-/// The tallies of a tick, by bucket.
-struct Batches {
-    width: Width,
-    /// The bucket of samples without a timestamp, and the moment their changes carry.
-    bucket: WallMs,
-    at: WallMs,
-    buckets: BTreeMap<WallMs, Tallies>,
-}
-
-/// The tallies of one bucket. Gauges wait until all threads' changes can be put in order.
-#[derive(Default)]
-struct Tallies {
-    entries: Vec<(Series, Tally)>,
-    gauges: HashMap<(Series, WallMs), Vec<(u64, Change)>, foldhash::fast::RandomState>,
-}
-
-impl Batches {
-    fn new(width: Width, bucket: WallMs, at: WallMs) -> Self {
-        Self { width, bucket, at, buckets: BTreeMap::new() }
-    }
-
-    fn add(&mut self, series: Series, time: Option<WallMs>, cell: Cell) {
-        let bucket = time.map_or(self.bucket, |time| self.width.start_of(time));
-        let tallies = self.buckets.entry(bucket).or_default();
-        let tally = match cell {
-            Cell::Counter(sum) => Tally::Counter(sum),
-            Cell::Timer(digest) => Tally::Timer(digest),
-            Cell::Set(set) => Tally::Set(set),
-            Cell::Gauge(change, changed) => {
-                let key = (series, time.unwrap_or(self.at));
-                return tallies.gauges.entry(key).or_default().push((changed, change));
-            }
-        };
-        tallies.entries.push((series, tally));
-    }
-
-    fn own(&mut self, entries: Vec<(Series, Tally)>) {
-        self.buckets.entry(self.bucket).or_default().entries.extend(entries);
-    }
-
-    fn finish(self) -> impl Iterator<Item = (WallMs, Tallies)> {
-        self.buckets.into_iter()
-    }
-}
-
-impl Tallies {
-    fn into_entries(mut self, producer: u128, number: u64) -> Vec<(Series, Tally)> {
-        for ((series, time), mut changes) in self.gauges {
-            changes.sort_by_key(|(changed, _)| *changed);
-            let mut all = Change::NONE;
-            for (_, change) in changes {
-                all.then(change);
-            }
-            let order = Order { time, producer, number };
-            self.entries.push((series, Tally::Gauge(Gauge::once(order, all))));
-        }
-        self.entries
     }
 }

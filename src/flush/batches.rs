@@ -1,0 +1,67 @@
+//! The tallies of a tick, gathered by bucket.
+
+use crate::aggregate::table::Cell;
+use crate::clock::WallMs;
+use crate::metric::gauge::{Change, Order};
+use crate::metric::{Gauge, Series, Tally, Width};
+use std::collections::{BTreeMap, HashMap};
+
+/// The tallies of a tick, by bucket.
+pub(super) struct Batches {
+    width: Width,
+    /// The bucket of samples without a timestamp, and the moment their changes carry.
+    bucket: WallMs,
+    at: WallMs,
+    buckets: BTreeMap<WallMs, Tallies>,
+}
+
+/// The tallies of one bucket. Gauges wait until all threads' changes can be put in order.
+#[derive(Default)]
+pub(super) struct Tallies {
+    entries: Vec<(Series, Tally)>,
+    gauges: HashMap<(Series, WallMs), Vec<(u64, Change)>, foldhash::fast::RandomState>,
+}
+
+impl Batches {
+    pub(super) fn new(width: Width, bucket: WallMs, at: WallMs) -> Self {
+        Self { width, bucket, at, buckets: BTreeMap::new() }
+    }
+
+    pub(super) fn add(&mut self, series: Series, time: Option<WallMs>, cell: Cell) {
+        let bucket = time.map_or(self.bucket, |time| self.width.start_of(time));
+        let tallies = self.buckets.entry(bucket).or_default();
+        let tally = match cell {
+            Cell::Counter(sum) => Tally::Counter(sum),
+            Cell::Timer(digest) => Tally::Timer(digest),
+            Cell::Set(set) => Tally::Set(set),
+            Cell::Gauge(change, changed) => {
+                let key = (series, time.unwrap_or(self.at));
+                return tallies.gauges.entry(key).or_default().push((changed, change));
+            }
+        };
+        tallies.entries.push((series, tally));
+    }
+
+    pub(super) fn own(&mut self, entries: Vec<(Series, Tally)>) {
+        self.buckets.entry(self.bucket).or_default().entries.extend(entries);
+    }
+
+    pub(super) fn finish(self) -> impl Iterator<Item = (WallMs, Tallies)> {
+        self.buckets.into_iter()
+    }
+}
+
+impl Tallies {
+    pub(super) fn into_entries(mut self, producer: u128, number: u64) -> Vec<(Series, Tally)> {
+        for ((series, time), mut changes) in self.gauges {
+            changes.sort_by_key(|(changed, _)| *changed);
+            let mut all = Change::NONE;
+            for (_, change) in changes {
+                all.then(change);
+            }
+            let order = Order { time, producer, number };
+            self.entries.push((series, Tally::Gauge(Gauge::once(order, all))));
+        }
+        self.entries
+    }
+}

@@ -1,0 +1,186 @@
+//! Keeping batches safe on the way to the store: in the journal until a checkpoint of the store holds them.
+//!
+//! ```text
+//!   each tick     keep: every batch of the tick encoded and appended, one sync     ─▶ then they are applied
+//!   checkpoints   the thread that writes them leaves word in `Written`             ─▶ the journal lets go of them
+//!   a start       recover: what the last process left is applied; the store knows what it has already
+//! ```
+//!
+//! Where the journal fails counting goes on in memory, and is said to be not durable. It is safe again with the
+//! next checkpoint that works: that holds everything, whether it was in the journal or not.
+
+use crate::clock::WallMs;
+use crate::health::Books;
+use crate::journal::{Journal, Recovered};
+use crate::metric::Width;
+use crate::store::{Applied, Batch, Confirmed, Store, StoreError};
+use crate::wire::batch::{Dictionary, Names, push_batch_with, read_batch_with};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What checkpoints have written: left by the thread that writes them, taken by the flusher.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<Option<Vec<Confirmed>>>);
+
+impl Written {
+    /// A checkpoint has worked.
+    pub fn leave(&self, confirmed: Vec<Confirmed>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirmed);
+    }
+
+    fn take(&self) -> Option<Vec<Confirmed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The journal, if there is one, and what it knows of names.
+#[derive(Debug, Default)]
+pub struct Safe {
+    journal: Option<Journal>,
+    written: Arc<Written>,
+    books: Arc<Books>,
+    dictionary: Dictionary,
+    /// The segment that the dictionary is of.
+    segment: Option<u64>,
+    buffer: Vec<u8>,
+    /// It was said that the journal fails.
+    said: bool,
+}
+
+impl Safe {
+    /// Keeps batches in a journal; `None` keeps nothing.
+    #[must_use]
+    pub fn new(journal: Option<Journal>, books: Arc<Books>) -> Self {
+        Self { journal, books, ..Self::default() }
+    }
+
+    /// Where checkpoints leave word.
+    #[must_use]
+    pub fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
+    }
+
+    /// Brings batches to the disk, as far as it takes them.
+    pub(super) fn keep(&mut self, batches: &[Batch], now: WallMs) {
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        for batch in batches {
+            let Some(segment) = journal.segment(now) else {
+                break;
+            };
+            if self.segment != Some(segment) {
+                self.segment = Some(segment);
+                self.dictionary = Dictionary::default();
+            }
+            self.buffer.clear();
+            let entries = batch.entries.iter().map(|(series, tally)| (series, tally));
+            push_batch_with(
+                &mut self.dictionary,
+                &mut self.buffer,
+                batch.producer,
+                batch.number,
+                batch.bucket,
+                entries,
+            );
+            if journal.append(batch.producer, batch.number, &self.buffer, now).is_err() {
+                // It says why when it is asked whether it is durable.
+                break;
+            }
+        }
+        journal.sync(now).ok();
+        self.say(&journal);
+        self.journal = Some(journal);
+    }
+
+    fn say(&mut self, journal: &Journal) {
+        let trouble = journal.not_durable();
+        self.books.journal.bytes.store(journal.bytes(), Ordering::Relaxed);
+        self.books.journal.set_failing(trouble.map(|trouble| (trouble.cause.clone(), trouble.since)));
+        match (trouble, self.said) {
+            (Some(trouble), false) => {
+                tracing::error!("not durable: {}; counting goes on in memory", trouble.cause);
+            }
+            (None, true) => tracing::info!("durable again: the journal takes batches"),
+            _ => {}
+        }
+        self.said = trouble.is_some();
+    }
+
+    /// Lets go of what the last checkpoint holds, if there was one.
+    pub(super) fn confirm_written(&mut self, now: WallMs) {
+        if let Some(confirmed) = self.written.take() {
+            self.confirm(&confirmed, now);
+        }
+    }
+
+    /// Lets go of what a checkpoint holds.
+    pub(super) fn confirm(&mut self, confirmed: &[Confirmed], now: WallMs) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        for one in confirmed {
+            if let Err(error) = journal.confirm(one.producer, one.number) {
+                tracing::debug!(%error, "a segment of the journal stays until the next checkpoint");
+            }
+        }
+        // The open segment is closed, so that the next checkpoint can let go of it.
+        if let Err(error) = journal.finish(now) {
+            tracing::debug!(%error, "the journal's segment could not be closed in order");
+        }
+        self.books.journal.bytes.store(journal.bytes(), Ordering::Relaxed);
+    }
+}
+
+/// What a start found in the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Batches that the store did not have yet.
+    pub applied: u64,
+    /// Batches that it had.
+    pub known: u64,
+    /// Batches that were not whole, or that refer to names that were not.
+    pub unreadable: u64,
+    /// Batches whose bucket is gone.
+    pub late: u64,
+}
+
+/// Applies what the journal holds to the store.
+pub fn recover(
+    journal: &Journal,
+    recovered: &Recovered,
+    store: &dyn Store,
+    width: Width,
+) -> Result<Replayed, StoreError> {
+    let mut replayed = Replayed::default();
+    for &segment in &recovered.segments {
+        let Ok(contents) = journal.read(segment) else {
+            continue;
+        };
+        let mut names = Names::default();
+        for record in contents.records() {
+            let Ok(decoded) = read_batch_with(&mut names, record.payload) else {
+                replayed.unreadable += 1;
+                continue;
+            };
+            let (producer, number, bucket) = (decoded.producer, decoded.number, decoded.bucket);
+            // As if it came in time: it was counted then.
+            let then = bucket.saturating_add(width.ms());
+            loop {
+                let entries = decoded.entries.clone();
+                let batch = Batch { producer, number, bucket, entries };
+                match store.apply(batch, then)? {
+                    Applied::Done => replayed.applied += 1,
+                    Applied::Duplicate => replayed.known += 1,
+                    Applied::Late => replayed.late += 1,
+                    Applied::Gap { watermark } => {
+                        store.pass(producer, watermark + 1, number - 1)?;
+                        continue;
+                    }
+                }
+                break;
+            }
+        }
+    }
+    Ok(replayed)
+}

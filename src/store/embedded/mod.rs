@@ -1,0 +1,379 @@
+//! `memory:` and `file:DIR` — buckets in this process, and on its disk.
+//!
+//! ```text
+//!   apply ─▶ open: bucket ─▶ block ─▶ tallies        known: series ─▶ place (block, slot), state
+//!              │ fold (seal.rs): once due
+//!              ▼
+//!            archive: packed buckets of blocks ─▶ rolled up (roll.rs) ─▶ coarser buckets ─▶ let go
+//!              │ checkpoint (persist.rs): one transaction
+//!              ▼
+//!            disk: one redb file; without one everything stays in memory
+//! ```
+//!
+//! Open and sealed, early and late are the same thing: pending tallies beside a packed part. What was applied
+//! since the last checkpoint is in the journal, whose batches are applied again after a crash; names (producer,
+//! number) keep that from counting twice. A coarse bucket is a function of the finer ones it is made of: it is
+//! *marked* when one of them changes, and made anew from all of them, so that nothing can be added to it twice.
+//! Whoever reads a marked bucket gets it made on the spot.
+
+mod archive;
+mod block;
+mod disk;
+mod known;
+mod layout;
+mod level;
+mod open;
+mod persist;
+mod read;
+mod retain;
+mod roll;
+mod seal;
+
+pub use disk::{Disk, DiskError};
+
+use crate::clock::WallMs;
+use crate::limits;
+use crate::metric::{Bounds, Class, Kind, Ladder, Series, Tally};
+use crate::store::{
+    Applied, Batch, Cohort, Confirmed, Durability, Folded, IdleRules, Outstanding, Present, Reading, Sealed,
+    Store, StoreError,
+};
+use archive::Archive;
+use known::KnownSeries;
+use open::Open;
+use roll::Marks;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a store works.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What is kept how long.
+    pub ladder: Ladder,
+    /// Up to where tallies of the finest buckets are exact.
+    pub bounds: Bounds,
+    /// Bytes that buckets in memory may take.
+    pub bytes_max: usize,
+    /// Names of the destinations that need buckets.
+    pub destinations: Vec<String>,
+    /// Globs of series that keep the ladder (`rollup.history`).
+    pub history: Vec<String>,
+    /// Globs of series that figures show.
+    pub figures: Vec<String>,
+}
+
+impl Rules {
+    /// What a series' history is worth.
+    fn class(&self, series: &Series) -> Class {
+        let (name, _) = series.split();
+        let matches = |globs: &[String]| globs.iter().any(|glob| crate::metric::glob::matches(glob, name));
+        if matches(&self.figures) {
+            Class::Figure
+        } else if matches(&self.history) {
+            Class::History
+        } else {
+            Class::Plain
+        }
+    }
+
+    /// Up to where tallies of a level are exact: an hour of statsd's exact timers would be too much.
+    fn bounds_of(&self, level: usize) -> Bounds {
+        if level == 0 {
+            return self.bounds;
+        }
+        Bounds {
+            timer_exact_max: self.bounds.timer_exact_max.min(limits::TIMER_EXACT_MAX),
+            set_exact_max: self.bounds.set_exact_max.min(limits::SET_EXACT_MAX),
+        }
+    }
+}
+
+/// Buckets in memory, and on disk if there is one.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    rules: Rules,
+    disk: Option<Arc<Disk>>,
+    inner: Mutex<Inner>,
+    /// Held while a layer is on its way to disk: one at a time.
+    committing: Mutex<()>,
+}
+
+/// What a destination needs.
+#[derive(Clone, Debug, Default)]
+struct Needs {
+    name: String,
+    out: BTreeMap<WallMs, u64>,
+    /// New series, by the bucket they were born in.
+    cohorts: BTreeMap<WallMs, Newborn>,
+}
+
+/// How far a cohort has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Newborn {
+    stated: u32,
+    points: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Highest number applied, and the time of that, by producer.
+    watermarks: HashMap<u128, (u64, WallMs)>,
+    open: Open,
+    /// Versions of the sealed buckets of the finest width.
+    sealed: BTreeMap<WallMs, u64>,
+    needs: Vec<Needs>,
+    marks: Marks,
+    known: KnownSeries,
+    archive: Archive,
+    /// Buckets that start before this are not kept any more.
+    floor: WallMs,
+    /// Up to where each class and level was let go of.
+    let_go: HashMap<(Class, usize), WallMs>,
+    versions: foldhash::quality::RandomState,
+    folds: u64,
+    /// What did not work when it was last tried, and since when.
+    failing: Option<(String, WallMs)>,
+    /// Packed buckets that did not read back.
+    damaged: u64,
+}
+
+impl EmbeddedStore {
+    /// An empty store in memory.
+    #[must_use]
+    pub fn in_memory(rules: Rules, idle: IdleRules) -> Self {
+        let inner = Inner::new(&rules, idle, Archive::new(None));
+        Self { rules, disk: None, inner: Mutex::new(inner), committing: Mutex::new(()) }
+    }
+
+    /// The store that `disk` holds.
+    pub fn on_disk(rules: Rules, idle: IdleRules, disk: Disk, now: WallMs) -> Result<Self, StoreError> {
+        let disk = Arc::new(disk);
+        let mut inner = Inner::new(&rules, idle, Archive::new(Some(Arc::clone(&disk))));
+        inner.load(&rules, now)?;
+        Ok(Self { rules, disk: Some(disk), inner: Mutex::new(inner), committing: Mutex::new(()) })
+    }
+
+    /// A panic while the lock is held is a broken invariant and ends the process, so a poisoned lock is only
+    /// met on the way down.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn new(rules: &Rules, idle: IdleRules, archive: Archive) -> Self {
+        let needs = rules.destinations.iter().map(|name| Needs { name: name.clone(), ..Needs::default() });
+        Self {
+            watermarks: HashMap::new(),
+            open: Open::default(),
+            sealed: BTreeMap::new(),
+            needs: needs.collect(),
+            marks: Marks::default(),
+            known: KnownSeries::new(idle),
+            archive,
+            floor: WallMs::MIN,
+            let_go: HashMap::new(),
+            versions: foldhash::quality::RandomState::default(),
+            folds: 0,
+            failing: None,
+            damaged: 0,
+        }
+    }
+
+    fn apply(&mut self, rules: &Rules, batch: Batch, now: WallMs) -> Applied {
+        let watermark = self.watermarks.get(&batch.producer).map_or(0, |(number, _)| *number);
+        if batch.number <= watermark {
+            return Applied::Duplicate;
+        }
+        if batch.number > watermark + 1 {
+            return Applied::Gap { watermark };
+        }
+        self.watermarks.insert(batch.producer, (batch.number, now));
+        let end = batch.bucket.saturating_add(rules.ladder.bucket().ms());
+        let window = rules.ladder.amend_window_ms() + limits::LATE_MARGIN_MS;
+        if batch.bucket < self.floor || end.saturating_add(window) <= now {
+            return Applied::Late;
+        }
+        let mut born = false;
+        for (series, tally) in batch.entries {
+            let (id, new) = self.known.note(&series, batch.bucket, &tally, |series| rules.class(series));
+            born |= new;
+            self.open.merge(batch.bucket, id, tally, &rules.bounds);
+        }
+        if born {
+            self.new_cohort(batch.bucket);
+        }
+        Applied::Done
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn apply(&self, batch: Batch, now: WallMs) -> Result<Applied, StoreError> {
+        Ok(self.lock().apply(&self.rules, batch, now))
+    }
+
+    fn pass(&self, producer: u128, first: u64, last: u64) -> Result<Applied, StoreError> {
+        let mut inner = self.lock();
+        let (watermark, at) = inner.watermarks.get(&producer).copied().unwrap_or((0, WallMs::MIN));
+        if watermark >= last {
+            return Ok(Applied::Duplicate);
+        }
+        if watermark + 1 < first {
+            return Ok(Applied::Gap { watermark });
+        }
+        inner.watermarks.insert(producer, (last, at));
+        Ok(Applied::Done)
+    }
+
+    fn fold(&self, due: WallMs, now: WallMs) -> Result<Folded, StoreError> {
+        let mut inner = self.lock();
+        let mut folded = inner.seal_due(&self.rules, due)?;
+        folded.rolled = inner.roll_due(&self.rules, due)?;
+        inner.let_go(&self.rules, now)?;
+        folded.shed = inner.shed(&self.rules)?;
+        Ok(folded)
+    }
+
+    fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError> {
+        let inner = self.lock();
+        let out = inner.needs.get(destination).into_iter().flat_map(|needs| needs.out.iter().rev());
+        Ok(out.map(|(&bucket, &version)| Outstanding { bucket, version }).collect())
+    }
+
+    fn sealed(&self, bucket: WallMs) -> Result<Option<Arc<Sealed>>, StoreError> {
+        self.sealed_whole(bucket)
+    }
+
+    fn sealed_of(&self, bucket: WallMs, born: WallMs) -> Result<Option<Sealed>, StoreError> {
+        self.sealed_part(bucket, Some(born))
+    }
+
+    fn strike(&self, destination: usize, stated: Outstanding) -> Result<bool, StoreError> {
+        Ok(self.lock().strike(destination, stated))
+    }
+
+    fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError> {
+        Ok(self.lock().state_again(&self.rules, destination, since))
+    }
+
+    fn cohorts(&self, destination: usize) -> Vec<Cohort> {
+        let inner = self.lock();
+        let cohorts = inner.needs.get(destination).into_iter().flat_map(|needs| &needs.cohorts);
+        cohorts.map(|(&born, one)| Cohort { born, stated: one.stated, points: one.points }).collect()
+    }
+
+    fn restated(&self, destination: usize, cohort: Cohort, done: bool) {
+        self.lock().restated(destination, cohort, done);
+    }
+
+    fn read(
+        &self,
+        series: &[Series],
+        level: usize,
+        from: WallMs,
+        to: WallMs,
+    ) -> Result<Vec<Vec<Reading>>, StoreError> {
+        self.read_all(series, level, from, to)
+    }
+
+    fn series(&self, matches: &dyn Fn(&Series) -> bool) -> Result<Vec<Series>, StoreError> {
+        let inner = self.lock();
+        let all = inner.known.places_and_series().map(|(_, known)| &known.series);
+        let mut found: Vec<Series> = all.filter(|series| matches(series)).cloned().collect();
+        found.sort_by(|a, b| a.key().cmp(b.key()).then(a.kind().cmp(&b.kind())));
+        found.dedup();
+        Ok(found)
+    }
+
+    fn levels_of(&self, series: &Series) -> Vec<(usize, i64)> {
+        let inner = self.lock();
+        let block = inner.known.place(series).and_then(|id| inner.known.block(id.block));
+        let class = block.map_or_else(|| self.rules.class(series), |block| block.class);
+        let ladder = &self.rules.ladder;
+        ladder.chain(class).map(|level| (level, ladder.keep_ms(class, level))).collect()
+    }
+
+    fn ladder(&self) -> &Ladder {
+        &self.rules.ladder
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.rules.bounds_of(1)
+    }
+
+    fn present(&self, kind: Kind) -> Result<Vec<Present>, StoreError> {
+        let inner = self.lock();
+        let newest = inner.open.newest().filter(|start| !inner.sealed.contains_key(start));
+        let present = inner.known.of_kind(kind).map(|(id, known)| Present {
+            tally: newest
+                .and_then(|start| inner.open.get(start, id).cloned())
+                .unwrap_or_else(|| Tally::empty(kind)),
+            gauge: known.level.as_ref().and_then(|level| level.present),
+            series: known.series.clone(),
+        });
+        Ok(present.collect())
+    }
+
+    fn forget(&self, kind: Kind, matches: &dyn Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
+        let mut inner = self.lock();
+        let gone: Vec<_> = inner
+            .known
+            .of_kind(kind)
+            .filter(|(_, known)| matches(known.series.key()))
+            .map(|(id, known)| (id, known.series.key().to_owned()))
+            .collect();
+        let Inner { open, sealed, known, .. } = &mut *inner;
+        for (id, _) in &gone {
+            known.forget(*id);
+            open.remove(*id, |start| !sealed.contains_key(&start));
+        }
+        Ok(gone.into_iter().map(|(_, key)| key).collect())
+    }
+
+    fn series_count(&self) -> usize {
+        self.lock().known.live()
+    }
+
+    fn set_idle_rules(&self, rules: IdleRules) {
+        self.lock().known.rules = rules;
+    }
+
+    fn checkpoint(&self, now: WallMs) -> Result<Vec<Confirmed>, StoreError> {
+        self.write_out(now)
+    }
+
+    fn durability(&self) -> Durability {
+        let inner = self.lock();
+        Durability {
+            on_disk: self.disk.is_some(),
+            failing: inner.failing.clone(),
+            waiting_bytes: if self.disk.is_some() { inner.archive.bytes() as u64 } else { 0 },
+            disk_bytes: self.disk.as_ref().map_or(0, |disk| disk.bytes()),
+            written_bytes: self.disk.as_ref().map_or(0, |disk| disk.written()),
+            damaged: inner.damaged,
+        }
+    }
+
+    fn backup(&self, to: &Path, now: WallMs) -> Result<u64, StoreError> {
+        let Some(disk) = &self.disk else {
+            return Err(StoreError::Away("a store in memory has no file to copy".to_owned()));
+        };
+        self.write_out(now)?;
+        disk.copy_to(to)
+    }
+
+    fn promise(&self) -> String {
+        let words = crate::clock::words(self.rules.ladder.amend_window_ms());
+        match &self.disk {
+            None => format!(
+                "kept in memory only: a crash or a restart loses what Graphite does not have yet; late samples \
+                 amend their bucket for {words}"
+            ),
+            Some(disk) => format!(
+                "kept in {}, over restarts and crashes; late samples amend their bucket for {words}",
+                disk.path().display()
+            ),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Reading: packed and pending together, at any level.
+//!
+//! At the finest level a bucket is its packed part and what is pending. At a coarser level a bucket that nothing
+//! finer has changed since is read as it was rolled up; one that is marked, or that something pending belongs to,
+//! is made of the finer level on the spot, by the same merge as a roll-up.
+
+use super::block::{Part, unpack_some};
+use super::known::Known;
+use super::layout::{self, BLOCK_SERIES, Cell, Id};
+use super::roll::Rolled;
+use super::{EmbeddedStore, Inner, Rules};
+use crate::calendar::Span;
+use crate::clock::WallMs;
+use crate::metric::{Class, Kind, Series, Tally};
+use crate::store::{Reading, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A block with the class of its series.
+type Of = (Class, u32);
+
+/// Told of each part, buckets oldest first.
+type Each<'a> = &'a mut dyn FnMut(Span, u8, Part);
+
+/// All slots of a block.
+const ALL: [u8; BLOCK_SERIES] = {
+    let mut all = [0; BLOCK_SERIES];
+    let mut slot = 0;
+    while slot < BLOCK_SERIES {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "evaluated by the compiler, which would stop at a bad index"
+        )]
+        {
+            all[slot] = slot as u8;
+        }
+        slot += 1;
+    }
+    all
+};
+
+impl Inner {
+    /// Visits the packed parts of a block at a level whose buckets start in a span. What is pending is not
+    /// visited: it is in no packed bucket, so it marks those around it when it comes into one.
+    pub(super) fn visit_packed(
+        &self,
+        rules: &Rules,
+        of: Of,
+        level: usize,
+        span: Span,
+        slots: Option<&[u8]>,
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
+        let like = Cell { width: rules.ladder.width(level), block: of.1, start: 0 };
+        let marked: BTreeSet<WallMs> = if level == 0 {
+            BTreeSet::new()
+        } else {
+            self.marks.starts(like, span.start, span.end).collect()
+        };
+        self.visit_level(
+            rules,
+            of,
+            level,
+            span,
+            &marked,
+            slots,
+            &mut |inner, inside, each| {
+                let finer = rules.ladder.finer(of.0, level).unwrap_or(0);
+                inner.visit_packed(rules, of, finer, inside, slots, each)
+            },
+            each,
+        )
+    }
+
+    /// The same with what is pending.
+    fn visit_all(
+        &self,
+        rules: &Rules,
+        of: Of,
+        level: usize,
+        span: Span,
+        slots: &[u8],
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
+        if level == 0 {
+            return self.visit_finest(rules, of, span, slots, each);
+        }
+        let like = Cell { width: rules.ladder.width(level), block: of.1, start: 0 };
+        let mut marked: BTreeSet<WallMs> = self.marks.starts(like, span.start, span.end).collect();
+        // A finer level's mark is a change that has not come up here yet.
+        for finer in rules.ladder.chain(of.0).filter(|finer| (1..level).contains(finer)) {
+            let like = Cell { width: rules.ladder.width(finer), ..like };
+            let starts = self.marks.starts(like, span.start, span.end);
+            marked.extend(starts.map(|start| rules.ladder.span_of(level, start).start));
+        }
+        let pending = self.open.of_block(of.1, span.start, span.end);
+        marked.extend(pending.map(|(start, _)| rules.ladder.span_of(level, start).start));
+        self.visit_level(
+            rules,
+            of,
+            level,
+            span,
+            &marked,
+            Some(slots),
+            &mut |inner, inside, each| {
+                let finer = rules.ladder.finer(of.0, level).unwrap_or(0);
+                inner.visit_all(rules, of, finer, inside, slots, each)
+            },
+            each,
+        )
+    }
+
+    /// Visits a level's packed buckets; what is in `marked` is made of what `finer` visits.
+    #[expect(clippy::too_many_arguments, reason = "it is the common part of two visits")]
+    fn visit_level(
+        &self,
+        rules: &Rules,
+        of: Of,
+        level: usize,
+        span: Span,
+        marked: &BTreeSet<WallMs>,
+        slots: Option<&[u8]>,
+        finer: &mut dyn FnMut(&Self, Span, Each<'_>) -> Result<(), StoreError>,
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
+        let slots = slots.unwrap_or(&ALL);
+        let cell = |start| Cell { width: rules.ladder.width(level), block: of.1, start };
+        let (from, to) = (layout::bucket(cell(span.start)), layout::bucket(cell(span.end)));
+        let mut marked = marked.iter().copied().peekable();
+        let mut made = |start: WallMs, each: Each<'_>| {
+            let inside = rules.ladder.span_of(level, start);
+            let mut rolled = Rolled::new(rules.bounds_of(level));
+            finer(self, inside, &mut |at, slot, part| rolled.add(at, slot, part))?;
+            for (slot, part) in (0..=u8::MAX).zip(rolled.finish()) {
+                if let Some(part) = part {
+                    each(inside, slot, part);
+                }
+            }
+            Ok(())
+        };
+        self.archive.visit(&from, &to, &mut |key, bytes| {
+            let Some(Cell { start, .. }) = layout::bucket_of(key) else {
+                return Ok(());
+            };
+            while let Some(before) = marked.next_if(|marked| *marked <= start) {
+                made(before, each)?;
+                if before == start {
+                    return Ok(());
+                }
+            }
+            let at = rules.ladder.span_of(level, start);
+            unpack_some(bytes, slots, &mut |slot, part| each(at, slot, part)).map_err(damaged)
+        })?;
+        for start in marked {
+            made(start, each)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the finest buckets, packed and pending as one.
+    fn visit_finest(
+        &self,
+        rules: &Rules,
+        of: Of,
+        span: Span,
+        slots: &[u8],
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
+        let width = rules.ladder.bucket();
+        let at = |start| Span { start, end: start + width.ms() };
+        let mut pending: BTreeMap<WallMs, _> = self.open.of_block(of.1, span.start, span.end).collect();
+        let mut levels = self.carried(of.1, slots);
+        let cell = |start| Cell { width, block: of.1, start };
+        let (from, to) = (layout::bucket(cell(span.start)), layout::bucket(cell(span.end)));
+        self.archive.visit(&from, &to, &mut |key, bytes| {
+            let Some(Cell { start, .. }) = layout::bucket_of(key) else {
+                return Ok(());
+            };
+            let Some(late) = pending.remove(&start) else {
+                return unpack_some(bytes, slots, &mut |slot, part| each(at(start), slot, part))
+                    .map_err(damaged);
+            };
+            let mut parts = vec![None; BLOCK_SERIES];
+            let mut keep = |slot: u8, part| {
+                if let Some(place) = parts.get_mut(usize::from(slot)) {
+                    *place = Some(part);
+                }
+            };
+            unpack_some(bytes, slots, &mut keep).map_err(damaged)?;
+            let late = slots.iter().fold(vec![None; BLOCK_SERIES], |mut late_of, &slot| {
+                if let Some(place) = late_of.get_mut(usize::from(slot)) {
+                    *place = late.get(usize::from(slot)).cloned().flatten();
+                }
+                late_of
+            });
+            super::seal::add(&mut parts, late, &rules.bounds);
+            for (slot, part) in (0..=u8::MAX).zip(parts) {
+                if let Some(part) = part {
+                    each(at(start), slot, part);
+                }
+            }
+            Ok(())
+        })?;
+        for (start, tallies) in pending {
+            for &slot in slots {
+                let Some(Some(tally)) = tallies.get(usize::from(slot)) else {
+                    continue;
+                };
+                let mut part = Part::counted(tally.clone());
+                if let Tally::Gauge(gauge) = tally {
+                    part.before = levels.get(&slot).copied().flatten();
+                    levels.insert(slot, gauge.value(part.before));
+                }
+                each(at(start), slot, part);
+            }
+        }
+        Ok(())
+    }
+
+    /// What gauges stood at when the last bucket was sealed.
+    fn carried(&self, block: u32, slots: &[u8]) -> BTreeMap<u8, Option<f64>> {
+        let Some(block) = self.known.block(block).filter(|block| block.kind == Kind::Gauge) else {
+            return BTreeMap::new();
+        };
+        let level = |slot: u8| -> Option<f64> {
+            block.slots.get(usize::from(slot))?.as_ref()?.level.as_ref()?.carried
+        };
+        slots.iter().map(|&slot| (slot, level(slot))).collect()
+    }
+}
+
+fn damaged(error: crate::metric::malformed::Malformed) -> StoreError {
+    StoreError::Damaged(format!("a packed bucket does not read back: {error}"))
+}
+
+impl EmbeddedStore {
+    /// The buckets of some series at a level. The lock is let go of between blocks: a tick that waits for a large
+    /// question waits for one block of it.
+    pub(super) fn read_all(
+        &self,
+        series: &[Series],
+        level: usize,
+        from: WallMs,
+        to: WallMs,
+    ) -> Result<Vec<Vec<Reading>>, StoreError> {
+        let mut answers: Vec<Vec<Reading>> = series.iter().map(|_| Vec::new()).collect();
+        if from >= to {
+            return Ok(answers);
+        }
+        let wanted = {
+            let inner = self.lock();
+            let places = |series| inner.known.places(series).into_iter();
+            let mut wanted: BTreeMap<u32, BTreeMap<u8, usize>> = BTreeMap::new();
+            for (at, series) in series.iter().enumerate() {
+                for Id { block, slot } in places(series) {
+                    wanted.entry(block).or_default().insert(slot, at);
+                }
+            }
+            wanted
+        };
+        for (number, slots) in wanted {
+            let inner = self.lock();
+            let Some(block) = inner.known.block(number) else {
+                continue;
+            };
+            let class = block.class;
+            let level = self.rules.ladder.chain(class).rfind(|&of| of <= level).unwrap_or(0);
+            let start = self.rules.ladder.span_of(level, from).start;
+            let born = |slot: u8| -> Option<&Known> { block.slots.get(usize::from(slot))?.as_ref() };
+            let ascending: Vec<u8> = slots.keys().copied().collect();
+            inner.visit_all(
+                &self.rules,
+                (class, number),
+                level,
+                Span { start, end: to },
+                &ascending,
+                &mut |at, slot, part| {
+                    // What ends before its birth was another's, whose place it has now.
+                    let own = born(slot).is_some_and(|known| known.born < at.end);
+                    if let (true, Some(answer)) = (own, slots.get(&slot).and_then(|&at| answers.get_mut(at)))
+                    {
+                        let counts = !part.idle || matches!(part.tally, Tally::Gauge(_));
+                        if counts {
+                            let Part { tally, before, .. } = part;
+                            answer.push(Reading { start: at.start, end: at.end, tally, before });
+                        }
+                    }
+                },
+            )?;
+        }
+        for answer in &mut answers {
+            join(answer, &self.rules.bounds_of(level));
+        }
+        Ok(answers)
+    }
+}
+
+/// Puts the readings of a series from several places in order, one for each bucket.
+fn join(readings: &mut Vec<Reading>, bounds: &crate::metric::Bounds) {
+    if readings.is_sorted_by(|a, b| a.start < b.start) {
+        return;
+    }
+    readings.sort_by_key(|reading| reading.start);
+    readings.dedup_by(|later, first| {
+        let same = later.start == first.start;
+        if same {
+            first.tally.merge(later.tally.clone(), bounds);
+        }
+        same
+    });
+}

@@ -1,0 +1,189 @@
+//! What is let go: buckets past their keep, and under memory's limit whatever is least missed.
+//!
+//! Whole buckets of blocks go, and together those that one coarser bucket is made of, once that is made: a roll-up
+//! never finds a part of what it needs. The finest buckets stay as long as a destination needs them, up to a limit.
+
+use super::layout::{self, Cell};
+use super::{Inner, Rules};
+use crate::calendar::Span;
+use crate::clock::WallMs;
+use crate::limits;
+use crate::metric::Class;
+use crate::store::StoreError;
+
+impl Inner {
+    /// Lets go of what is past its keep.
+    pub(super) fn let_go(&mut self, rules: &Rules, now: WallMs) -> Result<(), StoreError> {
+        let ladder = &rules.ladder;
+        // Nothing that is still to be rolled up goes.
+        let marked = self.marks.all().map(|cell| cell.start).min().unwrap_or(WallMs::MAX);
+        let needed = self.needs.iter().filter_map(|needs| needs.out.keys().next()).min();
+        let needed = needed.map_or(WallMs::MAX, |&oldest| oldest.max(now - limits::OUTSTANDING_MS_MAX));
+        let finest = Class::ALL.map(|class| ladder.oldest(class, 0, now)).into_iter().min();
+        let finest = finest.unwrap_or(WallMs::MIN).min(marked).min(needed);
+        self.let_go_of_versions(finest);
+        for class in Class::ALL {
+            for level in ladder.chain(class).collect::<Vec<_>>() {
+                let oldest = if level == 0 { finest } else { ladder.oldest(class, level, now).min(marked) };
+                self.let_go_of(rules, class, level, oldest)?;
+            }
+        }
+        let expired = |class: Class, active: WallMs| {
+            ladder.chain(class).all(|level| active < ladder.oldest(class, level, now))
+        };
+        // A place is given to another series only when no bucket of any width can hold both.
+        let apart = now - limits::PLACE_REUSE_MS.max(ladder.amend_window_ms() + limits::PLACE_REUSE_MS / 2);
+        if now >= self.let_go.get(&(Class::Plain, usize::MAX)).copied().unwrap_or(WallMs::MIN) {
+            self.let_go.insert((Class::Plain, usize::MAX), now + limits::RELEASE_MS);
+            self.known.release(|class, known| known.active < apart && expired(class, known.active));
+            self.forget_producers(now - ladder.amend_window_ms() - limits::PLACE_REUSE_MS / 2);
+        }
+        Ok(())
+    }
+
+    /// Removes a class's buckets at a level that start before `oldest`.
+    fn let_go_of(
+        &mut self,
+        rules: &Rules,
+        class: Class,
+        level: usize,
+        oldest: WallMs,
+    ) -> Result<(), StoreError> {
+        let before = self.let_go.get(&(class, level)).copied().unwrap_or(WallMs::MIN);
+        if oldest <= before {
+            return Ok(());
+        }
+        self.let_go.insert((class, level), oldest);
+        let width = rules.ladder.width(level);
+        let blocks: Vec<u32> =
+            self.known.blocks().filter(|(_, block)| block.class == class).map(|(number, _)| number).collect();
+        for block in blocks {
+            let cell = |start| Cell { width, block, start };
+            self.archive.remove_all(&layout::bucket(cell(before)), &layout::bucket(cell(oldest)))?;
+        }
+        Ok(())
+    }
+
+    fn let_go_of_versions(&mut self, oldest: WallMs) -> u64 {
+        let mut unstated = 0;
+        while let Some((&start, _)) = self.sealed.first_key_value().filter(|(start, _)| **start < oldest) {
+            self.sealed.remove(&start);
+            self.archive.remove(layout::version(start));
+            let mut needed = false;
+            for needs in &mut self.needs {
+                if needs.out.remove(&start).is_some() {
+                    needed = true;
+                    self.archive.remove(layout::outstanding(&needs.name, start));
+                }
+            }
+            unstated += u64::from(needed);
+            self.floor = self.floor.max(start + 1);
+        }
+        unstated
+    }
+
+    fn forget_producers(&mut self, before: WallMs) {
+        let gone: Vec<u128> = self
+            .watermarks
+            .iter()
+            .filter(|(_, (_, at))| *at < before)
+            .map(|(producer, _)| *producer)
+            .collect();
+        for producer in gone {
+            self.watermarks.remove(&producer);
+            self.archive.remove(layout::producer(producer));
+        }
+    }
+
+    /// Keeps within the bytes that memory may take; returns how many buckets went that a destination still needed.
+    pub(super) fn shed(&mut self, rules: &Rules) -> Result<u64, StoreError> {
+        let mut shed = 0;
+        while self.archive.bytes() > rules.bytes_max {
+            let before = self.archive.bytes();
+            match self.least_missed(rules) {
+                Some(span) => shed += self.shed_finest(rules, span)?,
+                None => self.shed_coarse(rules)?,
+            }
+            if self.archive.bytes() >= before {
+                break;
+            }
+        }
+        Ok(shed)
+    }
+
+    /// The finest buckets that go first: the oldest that every destination has, else the oldest of all but the
+    /// newest.
+    fn least_missed(&self, rules: &Rules) -> Option<Span> {
+        let ladder = &rules.ladder;
+        let level = 1.min(ladder.levels().len() - 1);
+        let (&newest, _) = self.sealed.last_key_value()?;
+        let span = |&start: &WallMs| ladder.span_of(level, start);
+        let needed = |span: &Span| {
+            self.needs.iter().any(|needs| needs.out.range(span.start..span.end).next().is_some())
+        };
+        let old = || self.sealed.keys().map(span).filter(|span| span.end <= newest);
+        // The oldest are looked at first, and of many buckets few are needed: this ends soon.
+        old().find(|span| !needed(span)).or_else(|| old().next()).or_else(|| {
+            let (&oldest, _) = self.sealed.first_key_value()?;
+            (oldest < newest).then(|| ladder.span_of(0, oldest))
+        })
+    }
+
+    /// Rolls up what is made of the finest buckets of a span, and lets those go.
+    fn shed_finest(&mut self, rules: &Rules, span: Span) -> Result<u64, StoreError> {
+        let around: Vec<Cell> = self
+            .marks
+            .all()
+            .filter(|cell| cell.width > rules.ladder.bucket() && (span.start..span.end).contains(&cell.start))
+            .collect();
+        for cell in around {
+            self.roll(rules, cell)?;
+        }
+        let blocks: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
+        for block in blocks {
+            let cell = |start| Cell { width: rules.ladder.bucket(), block, start };
+            self.archive.remove_all(&layout::bucket(cell(span.start)), &layout::bucket(cell(span.end)))?;
+        }
+        let starts: Vec<WallMs> = self.sealed.range(span.start..span.end).map(|(start, _)| *start).collect();
+        let mut unstated = 0;
+        for start in starts {
+            self.sealed.remove(&start);
+            self.archive.remove(layout::version(start));
+            let mut needed = false;
+            for needs in &mut self.needs {
+                needed |= needs.out.remove(&start).is_some();
+                self.archive.remove(layout::outstanding(&needs.name, start));
+            }
+            unstated += u64::from(needed);
+        }
+        // What comes late now would pass for the whole.
+        self.floor = self.floor.max(span.end);
+        Ok(unstated)
+    }
+
+    /// Lets go of the oldest day of the finest rolled-up buckets there are.
+    fn shed_coarse(&mut self, rules: &Rules) -> Result<(), StoreError> {
+        for level in 1..rules.ladder.levels().len() {
+            let width = rules.ladder.width(level);
+            let mut oldest: Option<WallMs> = None;
+            let blocks: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
+            let cell = |block, start| layout::bucket(Cell { width, block, start });
+            for &block in &blocks {
+                self.archive.visit(&cell(block, WallMs::MIN), &cell(block, WallMs::MAX), &mut |key, _| {
+                    if let Some(found) = layout::bucket_of(key) {
+                        oldest = Some(oldest.map_or(found.start, |oldest| oldest.min(found.start)));
+                    }
+                    Ok(())
+                })?;
+            }
+            if let Some(oldest) = oldest {
+                let until = oldest + width.ms().max(crate::calendar::DAY_MS);
+                for &block in &blocks {
+                    self.archive.remove_all(&cell(block, oldest), &cell(block, until))?;
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Sealing, amending, and what destinations need of sealed buckets.
+
+use super::block::{Part, Parts, pack, unpack};
+use super::layout::{self, Cell};
+use super::open::{Pending, Slots};
+use super::{EmbeddedStore, Inner, Newborn, Rules};
+use crate::clock::WallMs;
+use crate::metric::{Bounds, Kind, Series};
+use crate::store::{Cohort, Entry, Folded, Outstanding, Sealed, StoreError};
+use crate::wire::bytes::push_varint;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+impl Inner {
+    /// Seals what ended before `due`, and amends what got more.
+    pub(super) fn seal_due(&mut self, rules: &Rules, due: WallMs) -> Result<Folded, StoreError> {
+        let mut folded = Folded::default();
+        for start in self.open.starts_to(due.saturating_sub(rules.ladder.bucket().ms())) {
+            let pending = self.open.take(start);
+            if self.sealed.contains_key(&start) {
+                self.amend(rules, start, pending)?;
+                folded.amended += 1;
+            } else {
+                self.seal(rules, start, pending);
+                folded.sealed += 1;
+            }
+            self.new_version(start);
+        }
+        Ok(folded)
+    }
+
+    /// Packs a bucket for the first time, with what idle series send.
+    fn seal(&mut self, rules: &Rules, start: WallMs, mut pending: Pending) {
+        let width = rules.ladder.bucket();
+        let numbers: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
+        for number in numbers {
+            let mut parts: Parts = pending.remove(&number).map(counted).unwrap_or_default();
+            self.known.seal(number, start, start + width.ms(), &mut parts);
+            let Some(block) = self.known.block(number) else {
+                continue;
+            };
+            if parts.iter().any(Option::is_some) {
+                let (kind, class) = (block.kind, block.class);
+                self.archive.put(layout::bucket(Cell { width, block: number, start }), pack(kind, &parts));
+                if parts.iter().flatten().any(|part| rolls_up(kind, part)) {
+                    self.mark_coarser(&rules.ladder, class, number, 0, start);
+                }
+            }
+        }
+    }
+
+    /// Adds what came late to a sealed bucket. What an idle part kept from before is not a sample.
+    fn amend(&mut self, rules: &Rules, start: WallMs, mut pending: Pending) -> Result<(), StoreError> {
+        let width = rules.ladder.bucket();
+        while let Some((number, slots)) = pending.pop_first() {
+            let Some((kind, class)) = self.known.block(number).map(|block| (block.kind, block.class)) else {
+                continue;
+            };
+            let key = layout::bucket(Cell { width, block: number, start });
+            let found = match self.archive.get(&key) {
+                Ok(found) => found,
+                Err(error) => {
+                    pending.insert(number, slots);
+                    self.open.put_back(start, pending, &rules.bounds);
+                    return Err(error);
+                }
+            };
+            let mut parts = match found.as_deref().map(unpack).transpose() {
+                Ok(parts) => parts.unwrap_or_default(),
+                Err(error) => {
+                    self.damaged += 1;
+                    tracing::error!(%error, bucket = start, "late samples are lost: their bucket is damaged");
+                    continue;
+                }
+            };
+            add(&mut parts, slots, &rules.bounds);
+            self.archive.put(key, pack(kind, &parts));
+            self.mark_coarser(&rules.ladder, class, number, 0, start);
+        }
+        Ok(())
+    }
+
+    /// A bucket has a new version, which every destination needs.
+    fn new_version(&mut self, start: WallMs) {
+        self.folds += 1;
+        // Random, never counted: redis-protocol rule 8.
+        let version = self.versions.hash_one(self.folds);
+        self.sealed.insert(start, version);
+        self.archive.put(layout::version(start), version.to_be_bytes().to_vec());
+        for needs in &mut self.needs {
+            needs.out.insert(start, version);
+            self.archive.put(layout::outstanding(&needs.name, start), version.to_be_bytes().to_vec());
+        }
+    }
+
+    pub(super) fn strike(&mut self, destination: usize, stated: Outstanding) -> bool {
+        let Some(needs) = self.needs.get_mut(destination) else {
+            return false;
+        };
+        let same = needs.out.get(&stated.bucket) == Some(&stated.version);
+        if same {
+            needs.out.remove(&stated.bucket);
+            self.archive.remove(layout::outstanding(&needs.name, stated.bucket));
+        }
+        same
+    }
+
+    pub(super) fn state_again(&mut self, rules: &Rules, destination: usize, since: WallMs) -> usize {
+        let from = since.saturating_sub(rules.ladder.bucket().ms());
+        let Some(needs) = self.needs.get_mut(destination) else {
+            return 0;
+        };
+        let before = needs.out.len();
+        for (&start, &version) in self.sealed.range(from..) {
+            needs.out.insert(start, version);
+            self.archive.put(layout::outstanding(&needs.name, start), version.to_be_bytes().to_vec());
+        }
+        needs.out.len() - before
+    }
+
+    /// Series were born in a bucket: destinations may need their first points more than once.
+    pub(super) fn new_cohort(&mut self, born: WallMs) {
+        for destination in 0..self.needs.len() {
+            let fresh = self.needs.get(destination).is_some_and(|needs| !needs.cohorts.contains_key(&born));
+            if fresh {
+                self.put_cohort(destination, born, Newborn::default());
+            }
+        }
+    }
+
+    fn put_cohort(&mut self, destination: usize, born: WallMs, newborn: Newborn) {
+        if let Some(needs) = self.needs.get_mut(destination) {
+            needs.cohorts.insert(born, newborn);
+            let mut value = Vec::new();
+            push_varint(&mut value, u64::from(newborn.stated));
+            push_varint(&mut value, newborn.points);
+            self.archive.put(layout::cohort(&needs.name, born), value);
+        }
+    }
+
+    pub(super) fn restated(&mut self, destination: usize, cohort: Cohort, done: bool) {
+        if !done {
+            let newborn = Newborn { stated: cohort.stated, points: cohort.points };
+            return self.put_cohort(destination, cohort.born, newborn);
+        }
+        if let Some(needs) = self.needs.get_mut(destination) {
+            needs.cohorts.remove(&cohort.born);
+            self.archive.remove(layout::cohort(&needs.name, cohort.born));
+        }
+    }
+
+    /// Packed blocks of a bucket with the series that stand in them, of those born in `born` if that is given.
+    fn packed(&self, rules: &Rules, start: WallMs, born: Option<WallMs>) -> Result<Vec<Block>, StoreError> {
+        let mut blocks = Vec::new();
+        for (number, block) in self.known.blocks() {
+            let wanted = |known: &super::known::Known| {
+                born.is_none_or(|born| known.born == born) && known.born <= start
+            };
+            let series: Vec<Option<Series>> = block
+                .slots
+                .iter()
+                .map(|known| known.as_ref().filter(|known| wanted(known)).map(|known| known.series.clone()))
+                .collect();
+            if series.iter().all(Option::is_none) {
+                continue;
+            }
+            let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
+            if let Some(bytes) = self.archive.get(&key)? {
+                blocks.push(Block { bytes, series });
+            }
+        }
+        Ok(blocks)
+    }
+}
+
+/// A packed block and whose parts it holds.
+struct Block {
+    bytes: Arc<[u8]>,
+    series: Vec<Option<Series>>,
+}
+
+impl EmbeddedStore {
+    pub(super) fn sealed_whole(&self, start: WallMs) -> Result<Option<Arc<Sealed>>, StoreError> {
+        Ok(self.sealed_part(start, None)?.map(Arc::new))
+    }
+
+    pub(super) fn sealed_part(
+        &self,
+        start: WallMs,
+        born: Option<WallMs>,
+    ) -> Result<Option<Sealed>, StoreError> {
+        let inner = self.lock();
+        let Some(&version) = inner.sealed.get(&start) else {
+            return Ok(None);
+        };
+        let blocks = inner.packed(&self.rules, start, born)?;
+        drop(inner);
+        let mut entries = Vec::new();
+        for block in blocks {
+            match unpack(&block.bytes) {
+                Ok(parts) => {
+                    let parts = block.series.into_iter().zip(parts);
+                    entries.extend(parts.filter_map(|(series, part)| {
+                        let Part { tally, before, idle } = part?;
+                        Some(Entry { series: series?, tally, before, idle })
+                    }));
+                }
+                Err(error) => {
+                    self.lock().damaged += 1;
+                    tracing::error!(%error, bucket = start, "a part of a bucket is damaged and cannot be stated");
+                }
+            }
+        }
+        Ok(Some(Sealed { start, width: self.rules.ladder.bucket(), version, entries }))
+    }
+}
+
+pub(super) fn counted(slots: Slots) -> Parts {
+    slots.into_iter().map(|tally| tally.map(Part::counted)).collect()
+}
+
+/// Adds tallies to parts of the same block.
+pub(super) fn add(parts: &mut Parts, slots: Slots, bounds: &Bounds) {
+    if parts.len() < slots.len() {
+        parts.resize_with(slots.len(), || None);
+    }
+    for (part, tally) in parts.iter_mut().zip(slots) {
+        match (part, tally) {
+            (_, None) => {}
+            (Some(part), Some(tally)) if !part.idle => part.tally.merge(tally, bounds),
+            (Some(part), Some(tally)) => {
+                *part = Part { tally, before: part.before, idle: false };
+            }
+            (empty, Some(tally)) => *empty = Some(Part::counted(tally)),
+        }
+    }
+}
+
+/// Idle sums are nothing, but where a gauge stood is worth keeping.
+pub(super) fn rolls_up(kind: Kind, part: &Part) -> bool {
+    !part.idle || (kind == Kind::Gauge && part.before.is_some())
+}
