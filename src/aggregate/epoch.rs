@@ -15,8 +15,9 @@
 //! The protocol itself, whatever is handed over, is in `handover.rs`.
 
 use super::handover::{self, Giver, Taker};
-use super::table::{Cell, Example, Generation, Index, Table};
-use super::{Options, Registry};
+use super::index::Index;
+use super::table::{Cell, Example, Generation, Table};
+use super::{Options, Registry, make_room};
 use crate::clock::WallMs;
 use crate::health::{Intake, Refusal};
 use crate::limits;
@@ -41,6 +42,7 @@ pub struct Collector {
     waker: Arc<Waker>,
     /// Series by slot, for each kind: what `fresh` has told so far.
     series: [Vec<Series>; Kind::ALL.len()],
+    timer_exact_max: usize,
     renewed_at: WallMs,
 }
 
@@ -67,9 +69,10 @@ pub fn pair(
 ) -> (Recorder, Collector) {
     let (giver, taker) = handover::ends(epoch, Generation::default());
     let renewed_at = giver.now();
+    let timer_exact_max = options.bounds.timer_exact_max;
     let recorder = Recorder { table: Table::new(options, registry), giver };
     let series = std::array::from_fn(|_| Vec::new());
-    (recorder, Collector { taker, waker, series, renewed_at })
+    (recorder, Collector { taker, waker, series, timer_exact_max, renewed_at })
 }
 
 impl Recorder {
@@ -136,11 +139,13 @@ impl Collector {
     pub fn take(&mut self) -> Option<Tick> {
         let (number, mut generation) = self.taker.take()?;
         for (series, fresh) in self.series.iter_mut().zip(&mut generation.fresh) {
-            series.append(fresh);
+            let mut fresh = std::mem::take(fresh);
+            make_room(series, fresh.len());
+            series.append(&mut fresh);
         }
         let renewed = generation.renewed;
         let mut cells = Vec::new();
-        generation.drain(|kind, slot, time, cell| {
+        generation.drain(self.timer_exact_max, |kind, slot, time, cell| {
             let series = self.series.get(kind as usize).and_then(|series| series.get(slot as usize));
             let series = series.unwrap_or_else(|| unreachable!("a slot is announced before it is used"));
             cells.push((series.clone(), time, cell));
@@ -152,7 +157,7 @@ impl Collector {
             examples: std::mem::take(&mut generation.examples),
         };
         if renewed {
-            self.series.iter_mut().for_each(Vec::clear);
+            self.series.iter_mut().for_each(|series| *series = Vec::new());
         }
         self.taker.give_back(generation);
         Some(tick)

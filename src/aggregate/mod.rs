@@ -1,7 +1,9 @@
 //! From samples to ticks: one table per ingest thread, handed over at the tick without a lock.
 
+mod columns;
 pub mod epoch;
 mod handover;
+mod index;
 pub mod registry;
 pub mod table;
 
@@ -36,4 +38,12 @@ pub struct Options {
     pub bucket: Width,
     /// How old a sample's own timestamp may be, in milliseconds.
     pub amend_window_ms: i64,
+}
+
+/// Room for `more` in a list that holds something of every series: such lists grow by an eighth, not to twice
+/// their size, for half a list of a million is much to leave empty.
+fn make_room<T>(list: &mut Vec<T>, more: usize) {
+    if list.capacity() - list.len() < more {
+        list.reserve_exact(more.max(list.len() / 8));
+    }
 }

@@ -212,6 +212,32 @@ impl Sketch {
         }
     }
 
+    /// Adds finite values of weight one: as [`Sketch::add`] one by one, but sums stay in registers, and the
+    /// loop over the bins has nothing to wait for.
+    pub fn add_all(&mut self, values: &[f64]) {
+        let unit = WEIGHT_UNIT as u64;
+        for &value in values {
+            if value > TINY {
+                self.positive.add(bin_of(value), unit);
+            } else if value < -TINY {
+                self.negative.add(bin_of(-value), unit);
+            } else {
+                self.zero = self.zero.saturating_add(unit);
+            }
+        }
+        let (mut sum, mut sum_squares) = (self.sum, self.sum_squares);
+        for &value in values {
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+            sum.add_f64(value);
+            let square = value * value;
+            if square.is_finite() {
+                sum_squares.add_f64(square);
+            }
+        }
+        (self.sum, self.sum_squares) = (sum, sum_squares);
+    }
+
     /// Adds all that another sketch holds.
     pub fn merge(&mut self, other: &Self) {
         self.positive.merge(&other.positive);

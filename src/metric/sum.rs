@@ -140,6 +140,12 @@ impl Sum {
         self.float
     }
 
+    /// The sum that is `n`, below zero too.
+    #[must_use]
+    pub fn from_whole(n: i64) -> Self {
+        Self { fixed: i128::from(n) * ONE, float: 0.0 }
+    }
+
     /// Adds one number.
     #[inline]
     pub fn add(&mut self, number: Number) {
