@@ -147,12 +147,13 @@ fn run(case: &Case, packets: &[Vec<u8>], lines: usize) -> Duration {
 fn hand_over(epoch: &Epoch, receiver: &mut Receiver, collector: &mut Collector) -> u64 {
     epoch.advance(1_700_000_000_000);
     receiver.recorder().hand_over();
-    let tick = collector.take().expect("the generation that was just handed over");
-    let timed: f64 = tick
-        .cells
-        .iter()
-        .map(|(_, _, cell)| if let Cell::Timer(digest) = cell { digest.events() } else { 0.0 })
-        .sum();
+    let mut timed = 0.0;
+    let tick = collector.take(|_, _, cell| {
+        if let Cell::Timer(digest) = cell {
+            timed += digest.events();
+        }
+    });
+    let tick = tick.expect("the generation that was just handed over");
     assert!(timed == 0.0 || timed == tick.intake.samples as f64);
     tick.intake.samples
 }

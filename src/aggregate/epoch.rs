@@ -46,13 +46,11 @@ pub struct Collector {
     renewed_at: WallMs,
 }
 
-/// What one thread has counted since its last hand-over.
+/// What one thread has counted since its last hand-over, beside the values themselves.
 #[derive(Debug)]
 pub struct Tick {
     /// The number of the tick in which it was handed over ([`Epoch::advance`]).
     pub number: u64,
-    /// Each touched series with its value, and the time of the sample if it had one of its own.
-    pub cells: Vec<(Series, Option<WallMs>, Cell)>,
     /// What the thread has seen.
     pub intake: Intake,
     /// The first refused line of each reason.
@@ -135,8 +133,10 @@ impl Collector {
         self.waker.wake();
     }
 
-    /// What the thread has handed over, if it has.
-    pub fn take(&mut self) -> Option<Tick> {
+    /// What the thread has handed over, if it has. `visit` gets each touched series with its value, and the
+    /// time of the sample if it had one of its own: one after another, so that a million of them are not held
+    /// twice.
+    pub fn take(&mut self, mut visit: impl FnMut(&Series, Option<WallMs>, Cell)) -> Option<Tick> {
         let (number, mut generation) = self.taker.take()?;
         for (series, fresh) in self.series.iter_mut().zip(&mut generation.fresh) {
             let mut fresh = std::mem::take(fresh);
@@ -144,15 +144,16 @@ impl Collector {
             series.append(&mut fresh);
         }
         let renewed = generation.renewed;
-        let mut cells = Vec::new();
         generation.drain(self.timer_exact_max, |kind, slot, time, cell| {
             let series = self.series.get(kind as usize).and_then(|series| series.get(slot as usize));
-            let series = series.unwrap_or_else(|| unreachable!("a slot is announced before it is used"));
-            cells.push((series.clone(), time, cell));
+            visit(
+                series.unwrap_or_else(|| unreachable!("a slot is announced before it is used")),
+                time,
+                cell,
+            );
         });
         let tick = Tick {
             number,
-            cells,
             intake: std::mem::take(&mut generation.intake),
             examples: std::mem::take(&mut generation.examples),
         };

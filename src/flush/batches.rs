@@ -27,7 +27,7 @@ impl Batches {
         Self { width, bucket, at, buckets: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, series: Series, time: Option<WallMs>, cell: Cell) {
+    pub(super) fn add(&mut self, series: &Series, time: Option<WallMs>, cell: Cell) {
         let bucket = time.map_or(self.bucket, |time| self.width.start_of(time));
         let tallies = self.buckets.entry(bucket).or_default();
         let tally = match cell {
@@ -35,11 +35,11 @@ impl Batches {
             Cell::Timer(digest) => Tally::Timer(digest),
             Cell::Set(set) => Tally::Set(set),
             Cell::Gauge(change, changed) => {
-                let key = (series, time.unwrap_or(self.at));
+                let key = (series.clone(), time.unwrap_or(self.at));
                 return tallies.gauges.entry(key).or_default().push((changed, change));
             }
         };
-        tallies.entries.push((series, tally));
+        tallies.entries.push((series.clone(), tally));
     }
 
     pub(super) fn own(&mut self, entries: Vec<(Series, Tally)>) {

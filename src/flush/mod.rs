@@ -161,8 +161,9 @@ impl Flusher {
         // Samples came before `due`. If we slept through more than a tick, most of them came since.
         let at = if now - due > self.options.tick_ms { now } else { due - 1 };
         let number = self.epoch.advance(now);
-        let ticks = self.collect(number);
-        self.finish_tick(ticks, at, now, due);
+        let mut batches = self.batches(at);
+        let ticks = self.collect(number, &mut batches);
+        self.finish_tick(&ticks, batches, now, due);
         self.fold(now - self.options.grace_ms, now);
         self.safe.confirm_written(now);
         self.books.tick_micros.store(clock::elapsed(started).as_micros() as u64, Ordering::Relaxed);
@@ -175,13 +176,13 @@ impl Flusher {
     /// Takes what ended threads left and seals everything, the open bucket as far as it has come.
     fn drain(&mut self) {
         let now = self.clock.now();
-        let mut ticks = Vec::new();
+        let (mut ticks, mut batches) = (Vec::new(), self.batches(now));
         for collector in &mut self.collectors {
-            while let Some(tick) = collector.take() {
+            while let Some(tick) = collector.take(|series, time, cell| batches.add(series, time, cell)) {
                 ticks.push(tick);
             }
         }
-        self.finish_tick(ticks, now, now, WallMs::MIN);
+        self.finish_tick(&ticks, batches, now, WallMs::MIN);
         self.fold(WallMs::MAX, now);
         match self.store.checkpoint(now) {
             Ok(confirmed) => self.safe.confirm(&confirmed, now),
@@ -189,8 +190,13 @@ impl Flusher {
         }
     }
 
+    /// Empty batches for what came before `at`.
+    fn batches(&self, at: WallMs) -> Batches {
+        Batches::new(self.options.bucket, self.options.bucket.start_of(at), at)
+    }
+
     /// Every thread's generation of this tick, and with it the one before if that came too late for its own.
-    fn collect(&mut self, number: u64) -> Vec<Tick> {
+    fn collect(&mut self, number: u64, batches: &mut Batches) -> Vec<Tick> {
         for collector in &self.collectors {
             collector.wake();
         }
@@ -199,7 +205,7 @@ impl Flusher {
         let mut waiting: Vec<&mut Collector> = self.collectors.iter_mut().collect();
         loop {
             waiting.retain_mut(|collector| {
-                while let Some(tick) = collector.take() {
+                while let Some(tick) = collector.take(|series, time, cell| batches.add(series, time, cell)) {
                     let of_this_tick = tick.number >= number;
                     ticks.push(tick);
                     if of_this_tick {
@@ -219,17 +225,11 @@ impl Flusher {
         }
     }
 
-    fn finish_tick(&mut self, ticks: Vec<Tick>, at: WallMs, now: WallMs, due: WallMs) {
-        let bucket = self.options.bucket.start_of(at);
+    fn finish_tick(&mut self, ticks: &[Tick], mut batches: Batches, now: WallMs, due: WallMs) {
+        let bucket = batches.bucket;
         let mut intake = Intake::default();
-        let mut examples = Vec::new();
-        let mut batches = Batches::new(self.options.bucket, bucket, at);
         for tick in ticks {
             intake.add(&tick.intake);
-            examples.extend(tick.examples);
-            for (series, time, cell) in tick.cells {
-                batches.add(series, time, cell);
-            }
         }
         self.books.enter(&intake);
         if intake.packets > 0 {
@@ -240,7 +240,7 @@ impl Flusher {
             batches.own(self.own.timestamp_lag(due, self.options.bucket));
         }
         self.apply(batches, now);
-        self.show(&examples, now);
+        self.show(ticks.iter().flat_map(|tick| &tick.examples), now);
         self.renew_indexes(&intake, now);
     }
 
@@ -297,7 +297,7 @@ impl Flusher {
     }
 
     /// Logs refused lines, at most one a second for each reason.
-    fn show(&mut self, examples: &[Example], now: WallMs) {
+    fn show<'a>(&mut self, examples: impl Iterator<Item = &'a Example>, now: WallMs) {
         for example in examples {
             let Some(logged) = self.logged.get_mut(example.reason as usize) else {
                 continue;

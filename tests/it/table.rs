@@ -18,7 +18,7 @@ use tallyd::ingest::receive::Receiver;
 use tallyd::limits;
 use tallyd::metric::gauge::Change;
 use tallyd::metric::unique::hash_member;
-use tallyd::metric::{Kind, Ladder, Sum, Unique, Width};
+use tallyd::metric::{Kind, Ladder, Series, Sum, Unique, Width};
 use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::sys::Waker;
 use tallyd::wire::Dialect;
@@ -172,28 +172,36 @@ struct Taken {
 }
 
 impl Taken {
-    fn add(&mut self, tick: Tick) {
+    fn enter(&mut self, tick: &Tick) {
         assert!(tick.number >= self.number, "ticks come in their order");
         self.number = tick.number;
         self.samples += tick.intake.samples;
         for (mine, more) in self.refused.iter_mut().zip(tick.intake.refused) {
             *mine += more;
         }
-        for (series, time, cell) in tick.cells {
-            let total = self.totals.entry((series.kind(), series.key().to_owned(), time)).or_default();
-            match cell {
-                Cell::Counter(sum) => total.sum += Sum::to_f64(&sum),
-                Cell::Timer(digest) => {
-                    total.sum += digest.events();
-                    total.times.extend(digest.values().expect("kept exactly"));
-                }
-                Cell::Gauge(change, _) => total.gauge = Some(Change::apply(&change, total.gauge)),
-                Cell::Set(set) => match *set {
-                    Unique::Exact(hashes) => total.members.extend(hashes),
-                    Unique::Estimate(_) => panic!("the set was to be kept exactly"),
-                },
+    }
+
+    fn add(&mut self, series: &Series, time: Option<i64>, cell: Cell) {
+        let total = self.totals.entry((series.kind(), series.key().to_owned(), time)).or_default();
+        match cell {
+            Cell::Counter(sum) => total.sum += Sum::to_f64(&sum),
+            Cell::Timer(digest) => {
+                total.sum += digest.events();
+                total.times.extend(digest.values().expect("kept exactly"));
             }
+            Cell::Gauge(change, _) => total.gauge = Some(Change::apply(&change, total.gauge)),
+            Cell::Set(set) => match *set {
+                Unique::Exact(hashes) => total.members.extend(hashes),
+                Unique::Estimate(_) => panic!("the set was to be kept exactly"),
+            },
         }
+    }
+
+    /// Takes a generation, if there is one.
+    fn take(&mut self, collector: &mut Collector) -> bool {
+        let tick = collector.take(|series, time, cell| self.add(series, time, cell));
+        tick.iter().for_each(|tick| self.enter(tick));
+        tick.is_some()
     }
 
     fn refused(&self, reason: Refusal) -> u64 {
@@ -229,9 +237,7 @@ fn play(series_max: usize, steps: &[Step]) {
         assert!(registry.len() <= series_max);
     }
     receiver.finish();
-    while let Some(tick) = collector.take() {
-        taken.add(tick);
-    }
+    while taken.take(&mut collector) {}
     for total in naive.totals.values_mut().chain(taken.totals.values_mut()) {
         total.times.sort_by(f64::total_cmp);
     }
@@ -258,10 +264,9 @@ fn tick(epoch: &Epoch, receiver: &mut Receiver, naive: &mut Naive) {
 }
 
 fn take(collector: &mut Collector, naive: &mut Naive, taken: &mut Taken) {
-    let tick = collector.take();
-    assert_eq!(tick.is_some(), naive.waiting > 0);
-    if let Some(tick) = tick {
-        taken.add(tick);
+    let took = taken.take(collector);
+    assert_eq!(took, naive.waiting > 0);
+    if took {
         naive.waiting -= 1;
         naive.spares += 1;
     }
@@ -298,17 +303,17 @@ fn raw_names_are_bounded_and_a_renewal_makes_room() {
         receiver.packet(lines(0..20).as_bytes(), &"test");
         epoch.advance(NOW);
         receiver.recorder().hand_over();
-        let tick = collector.take().unwrap();
+        let tick = collector.take(|_, _, _| {}).unwrap();
         assert_eq!(tick.intake.samples, bound);
         assert_eq!(tick.intake.refused[Refusal::SeriesLimit as usize], 20 - bound);
     }
     collector.renew_after(NOW, 0);
     epoch.advance(NOW);
     receiver.recorder().hand_over();
-    collector.take().unwrap();
+    collector.take(|_, _, _| {}).unwrap();
     receiver.packet(lines(10..14).as_bytes(), &"test");
     receiver.finish();
-    assert_eq!(collector.take().unwrap().intake.samples, 4, "there is room again");
+    assert_eq!(collector.take(|_, _, _| {}).unwrap().intake.samples, 4, "there is room again");
 }
 
 /// A hand-over that came too late for its tick comes with the next one, and only with that one: from then on the
