@@ -1,13 +1,13 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup loom test nightly fuzz bench demo
+.PHONY: help setup loom instructions test nightly fuzz bench demo
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
 
 help: ## lists these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## installs what the tests need: Graphite, Redis, and clients into tests/.cache
 	@tests/setup
@@ -15,11 +15,15 @@ setup: ## installs what the tests need: Graphite, Redis, and clients into tests/
 loom: ## tries every interleaving of the hand-over's two threads
 	cargo test --release --lib --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
+instructions: setup ## fails if a line takes more instructions than the record allows
+	cargo bench --bench instructions
+
 test: setup ## formatting, lints and every test, against real servers and clients
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test
 	@$(MAKE) --no-print-directory loom
+	@$(MAKE) --no-print-directory instructions
 
 # The number is how many random configurations are compared with the original.
 nightly: setup ## the long versions of the tests, optimised, and the fuzz targets
@@ -38,7 +42,7 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 	done
 
 bench: ## the benches, optimised; what they printed once is in benches/record
-	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal
+	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench sketch --bench unique --bench threads --bench tick --bench memory
 
 demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo
