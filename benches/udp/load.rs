@@ -10,15 +10,15 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 use tallyd::clock;
 
-/// Different datagrams of a payload; they are sent in turn.
-pub(crate) const DATAGRAMS: u64 = 1_000;
+/// Different datagrams of a payload, at least; they are sent in turn.
+const DATAGRAMS: usize = 1_000;
 const SERIES: usize = 1_000;
 /// Most datagrams in one system call.
 const BATCH: usize = 64;
 /// System calls a second from which on datagrams are sent several at a time.
 const CALLS_A_SECOND: f64 = 50_000.0;
 /// Most datagrams of one run, whatever its limit says.
-const RUN_DATAGRAMS_MAX: u64 = 5_000_000;
+const RUN_DATAGRAMS_MAX: u64 = 30_000_000;
 
 /// Datagrams of equally many lines.
 pub(crate) struct Payload {
@@ -48,12 +48,17 @@ pub(crate) struct Sender {
 
 impl Payload {
     pub(crate) fn counters(lines: usize) -> Self {
-        Self::new(lines, |series, _| format!("app.web.checkout.signups.{series:06}:1|c\n"))
+        Self::of_series(SERIES, lines)
+    }
+
+    /// Counters of so many series.
+    pub(crate) fn of_series(series: usize, lines: usize) -> Self {
+        Self::new(series, lines, |series, _| format!("app.web.checkout.signups.{series:06}:1|c\n"))
     }
 
     /// Every type, with and without a sample rate and tags; a series keeps its type.
     pub(crate) fn mixed(lines: usize) -> Self {
-        Self::new(lines, |series, number| match series % 6 {
+        Self::new(SERIES, lines, |series, number| match series % 6 {
             0 => format!("app.web.checkout.signups.{series:06}:1|c\n"),
             1 => format!("app.web.latency.{series:06}:{}|ms\n", number * 7_919 % 10_007),
             2 => format!("app.web.level.{series:06}:{}|g\n", number % 1_000),
@@ -63,15 +68,23 @@ impl Payload {
         })
     }
 
-    fn new(lines: usize, line: impl Fn(usize, usize) -> String) -> Self {
-        let scattered = |i: usize| (i * 7_919 + i / SERIES) % SERIES;
+    fn new(series: usize, lines: usize, line: impl Fn(usize, usize) -> String) -> Self {
+        let scattered = |i: usize| (i * 7_919 + i / series) % series;
         let datagram = |datagram: usize| {
             (datagram * lines..(datagram + 1) * lines)
                 .map(|i| line(scattered(i), i))
                 .collect::<String>()
                 .into_bytes()
         };
-        Self { lines: lines as u64, datagrams: (0..DATAGRAMS as usize).map(datagram).collect() }
+        Self {
+            lines: lines as u64,
+            datagrams: (0..series.div_ceil(lines).max(DATAGRAMS)).map(datagram).collect(),
+        }
+    }
+
+    /// How many datagrams there are before they repeat: every series is in one of them.
+    pub(crate) fn round(&self) -> u64 {
+        self.datagrams.len() as u64
     }
 }
 
@@ -114,7 +127,7 @@ impl Sender {
                     std::hint::spin_loop();
                 }
             }
-            let rest = slices.iter().skip((datagrams % DATAGRAMS) as usize);
+            let rest = slices.iter().skip((datagrams % payload.round()) as usize);
             let next = rest.take(batch.min((limit.datagrams - datagrams) as usize));
             let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::empty());
             match sendmmsg(fd, &mut self.headers, next, addresses, [], flags) {

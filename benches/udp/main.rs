@@ -21,6 +21,7 @@
 )]
 
 mod load;
+mod overload;
 mod subject;
 
 use load::{Limit, Payload, Sender};
@@ -37,14 +38,19 @@ struct Case {
     rate: Option<f64>,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case { name: "unpaced, 1 line a datagram", payload: Payload::counters, lines: 1, rate: None },
     Case { name: "unpaced, 30 lines a datagram", payload: Payload::counters, lines: 30, rate: None },
+    Case { name: "unpaced, 30 lines, 100,000 series", payload: many, lines: 30, rate: None },
     Case { name: "unpaced, 30 mixed lines a datagram", payload: Payload::mixed, lines: 30, rate: None },
     Case { name: "40,000/s of 1 line", payload: Payload::counters, lines: 1, rate: Some(40_000.0) },
     Case { name: "5,000/s of 30 lines", payload: Payload::counters, lines: 30, rate: Some(5_000.0) },
     Case { name: "idle, 1,000 series known", payload: Payload::counters, lines: 1, rate: Some(0.0) },
 ];
+
+fn many(lines: usize) -> Payload {
+    Payload::of_series(100_000, lines)
+}
 
 /// How long and how often.
 struct Size {
@@ -55,6 +61,9 @@ struct Size {
     probe: Duration,
     /// Halvings in the search for the highest rate; 0 is no search.
     halvings: usize,
+    /// Each of the runs at four fifths of it.
+    below: Duration,
+    overload: Duration,
 }
 
 const FULL: Size = Size {
@@ -64,6 +73,8 @@ const FULL: Size = Size {
     idle: Duration::from_secs(3),
     probe: Duration::from_millis(400),
     halvings: 6,
+    below: Duration::from_secs(1),
+    overload: Duration::from_secs(30),
 };
 const TOY: Size = Size {
     runs: 1,
@@ -72,6 +83,8 @@ const TOY: Size = Size {
     idle: Duration::from_millis(100),
     probe: Duration::from_millis(20),
     halvings: 0,
+    below: Duration::from_millis(20),
+    overload: Duration::from_millis(100),
 };
 
 /// What one run came to.
@@ -98,6 +111,9 @@ fn main() {
     if let Some(port) = std::env::args().skip_while(|argument| argument != "--bare").nth(1) {
         return subject::bare(port.parse().expect("a port"));
     }
+    if std::env::args().any(|argument| argument == "--spin") {
+        return overload::spin();
+    }
     let size = if std::env::args().any(|argument| argument == "--bench") { FULL } else { TOY };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores == 1 {
@@ -116,6 +132,12 @@ fn main() {
             Some(rate) => moderate((case.payload)(case.lines), rate, &size),
         }
     }
+    if wanted.as_ref().is_none_or(|word| "overload".contains(word.as_str())) {
+        overload::overload(size.overload);
+    }
+    if wanted.as_ref().is_none_or(|word| "memory".contains(word.as_str())) {
+        overload::memory(if size.runs == FULL.runs { 1_000_000 } else { 10_000 });
+    }
 }
 
 impl Pair {
@@ -127,7 +149,7 @@ impl Pair {
         let mut pair = Self { sides, sender: Sender::new(), payload };
         // Every series is known before anything is measured.
         for side in 0..2 {
-            pair.run(side, Limit::count(load::DATAGRAMS, 20_000.0));
+            pair.run(side, Limit::count(pair.payload.round(), 20_000.0));
         }
         pair
     }
@@ -207,6 +229,11 @@ fn unpaced(payload: Payload, size: &Size) {
         "  million lines/s without loss",
         highest[0].0 / highest[1].0.max(1.0)
     );
+    let below = [0, 1].map(|side| {
+        let limit = Limit::paced(0.8 * highest[side].0 / lines, size.below);
+        (0..size.runs).map(|_| pair.run(side, limit)).collect()
+    });
+    row("  lost at 80 % of that, datagrams", &below, 0, |run| run.dropped as f64);
 }
 
 /// An even stream that leaves the thread time to sleep after every datagram.

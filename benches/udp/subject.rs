@@ -19,10 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The bare loop ends by itself after so long without a datagram, should nobody be left to end it.
 const BARE_IDLE: Duration = Duration::from_secs(30);
 
-/// Which of the two.
+/// Which of them.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Tallyd,
+    /// With a bucket so wide that no run sees its end.
+    TallydOfOneBucket,
     Bare,
 }
 
@@ -57,7 +59,8 @@ impl Subject {
         let port =
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()).expect("a port").port();
         let mut subject = match kind {
-            Kind::Tallyd => Self::tallyd(port),
+            Kind::Tallyd => Self::tallyd(port, "1s"),
+            Kind::TallydOfOneBucket => Self::tallyd(port, "1h"),
             Kind::Bare => Self::loop_of_ours(port),
         };
         let started = clock::monotonic_now();
@@ -69,13 +72,23 @@ impl Subject {
         subject
     }
 
-    fn tallyd(port: u16) -> Self {
+    /// Bytes of memory it has in use, and had at most.
+    pub(crate) fn memory(&self) -> [u64; 2] {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        ["VmRSS:", "VmHWM:"].map(|key| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+            let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("kilobytes");
+            kilobytes << 10
+        })
+    }
+
+    fn tallyd(port: u16, bucket: &str) -> Self {
         let http =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr()).expect("a port").port();
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("bench.toml");
         let text = format!(
-            "[ingest]\nudp = [\"127.0.0.1:{port}\"]\nthreads = 1\n[flush]\nbucket = \"1s\"\n\
+            "[ingest]\nudp = [\"127.0.0.1:{port}\"]\nthreads = 1\n[flush]\nbucket = \"{bucket}\"\n\
              [store]\nurl = \"memory:\"\n[graphite]\naddress = []\n\
              [http]\nlisten = \"127.0.0.1:{http}\"\n[console]\nlisten = \"off\"\n"
         );
