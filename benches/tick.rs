@@ -29,11 +29,12 @@ use tallyd::aggregate::epoch::{Epoch, pair};
 use tallyd::aggregate::{Collector, Recorder, Registry};
 use tallyd::clock::{self, Clock};
 use tallyd::config::Config;
-use tallyd::flush::{Command, Flusher, Parts};
+use tallyd::flush::{Command, Flusher, Parts, Safe};
 use tallyd::health::Books;
 use tallyd::ingest::receive::Receiver;
 use tallyd::limits::RECEIVE_BATCH;
-use tallyd::store::memory::{MemoryRules, MemoryStore};
+use tallyd::metric::Ladder;
+use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::sys::Waker;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -137,13 +138,13 @@ fn flusher_parts(
     books: Arc<Books>,
 ) -> Parts {
     let config = Config::default();
-    let rules = MemoryRules {
-        width: config.flush.bucket,
+    let rules = Rules {
+        ladder: Ladder::single(config.flush.bucket, config.flush.amend_window_ms),
         bounds: config.aggregate.bounds,
-        keep_ms: config.flush.amend_window_ms,
-        keep_idle_ms: 0,
         bytes_max: usize::MAX,
-        destinations: 0,
+        destinations: Vec::new(),
+        history: Vec::new(),
+        figures: Vec::new(),
     };
     Parts {
         options: config.flush,
@@ -151,7 +152,8 @@ fn flusher_parts(
         epoch,
         collectors: vec![collector],
         registry,
-        store: Arc::new(MemoryStore::new(rules, config.idle)),
+        store: Arc::new(EmbeddedStore::in_memory(rules, config.idle)),
+        safe: Safe::default(),
         books,
         own_prefix: "own".to_owned(),
         dialect: config.aggregate.dialect,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Batches {
     width: Width,
     /// The bucket of samples without a timestamp, and the moment their changes carry.
-    bucket: WallMs,
+    pub(super) bucket: WallMs,
     at: WallMs,
     buckets: BTreeMap<WallMs, Tallies>,
 }
