@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
-use tallyd::cli::{backup, check, demo, health, migrate, run};
+use tallyd::cli::{backup, check, demo, graphite_rules, health, migrate, run};
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -29,6 +29,9 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Migrate { file } => print_migrated(file),
         Command::Backup(arguments) => backup::backup(arguments),
         Command::Restore(arguments) => backup::restore(arguments),
+        Command::GraphiteRules { configured, only } => {
+            print(&graphite_rules::rules(&run::load(configured)?.config, *only))
+        }
         Command::Health(arguments) => health::health(arguments),
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what may be typed, and the help that teaches it.
 
+use super::graphite_rules::Part;
 use crate::config;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -44,6 +45,15 @@ pub enum Command {
     Backup(Backup),
     /// Put a copy in the store's place; what was there is kept beside it. tallyd must not be running.
     Restore(Restore),
+    /// Print storage-schemas.conf and storage-aggregation.conf for Graphite, for this configuration.
+    GraphiteRules {
+        /// Where the configuration comes from.
+        #[command(flatten)]
+        configured: Configured,
+        /// Print one of the two files only.
+        #[arg(long, value_enum, value_name = "FILE")]
+        only: Option<Part>,
+    },
     /// Ask a running tallyd whether it takes lines in; exit code 0 if it does. For containers.
     Health(Configured),
 }

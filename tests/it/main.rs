@@ -11,6 +11,8 @@ mod commands;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod encoding;

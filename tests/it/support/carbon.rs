@@ -47,13 +47,22 @@ struct Ports {
 impl Graphite {
     /// Starts both with one retention for every series, such as `1s:6h`, and waits until they answer.
     pub(crate) fn start(retentions: &str) -> Self {
+        let schemas = format!("[all]\npattern = .*\nretentions = {retentions}\n");
+        // Tests that start it so read the finest archive only: how it is rolled up does not matter.
+        let aggregation = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = last\n";
+        Self::start_with(&schemas, aggregation)
+    }
+
+    /// Starts both with these storage-schemas.conf and storage-aggregation.conf.
+    pub(crate) fn start_with(schemas: &str, aggregation: &str) -> Self {
         for program in [PYTHON, CARBON_CACHE, GRAPHITE_MANAGE, GUNICORN] {
             assert!(Path::new(program).exists(), "{program} is missing: run tests/setup");
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports =
             Ports { plaintext: free_port(), pickle: free_port(), query: free_port(), web: free_port() };
-        write_configuration(dir.path(), ports, retentions);
+        write_configuration(dir.path(), ports);
+        write_rules(dir.path(), schemas, aggregation);
         create_tag_database(dir.path());
         let mut web = start_web(dir.path(), ports);
         web.wait_ready(READY_DEADLINE, |_| {
@@ -126,6 +135,15 @@ impl Graphite {
         let reply = reply.expect("at least one request was made");
         assert_eq!(reply.status, 200, "/render: {}", reply.body);
         read_series(&reply.body)
+    }
+
+    /// How each file was made and what its archives add up to, as `tests/tools/whisper_read.py` says it.
+    pub(crate) fn whisper_files(&self) -> serde_json::Value {
+        let script = super::repository("tests/tools/whisper_read.py");
+        let output = Command::new(PYTHON).arg(script).arg(self.dir.path().join("storage/whisper")).output();
+        let output = output.expect("Python starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// All untagged paths that have a file.
@@ -202,7 +220,13 @@ fn graphite_python(dir: &Path) -> Command {
     command
 }
 
-fn write_configuration(dir: &Path, ports: Ports, retentions: &str) {
+fn write_rules(dir: &Path, schemas: &str, aggregation: &str) {
+    for (name, text) in [("storage-schemas.conf", schemas), ("storage-aggregation.conf", aggregation)] {
+        std::fs::write(dir.join("conf").join(name), text).expect("a configuration file is written");
+    }
+}
+
+fn write_configuration(dir: &Path, ports: Ports) {
     for name in ["conf", "run", "log", "storage/whisper", "storage/index"] {
         std::fs::create_dir_all(dir.join(name)).expect("a directory is made");
     }
@@ -211,12 +235,6 @@ fn write_configuration(dir: &Path, ports: Ports, retentions: &str) {
         std::fs::write(path, text).expect("a configuration file is written");
     };
     write("carbon.conf", carbon_conf(dir, ports));
-    write("storage-schemas.conf", format!("[all]\npattern = .*\nretentions = {retentions}\n"));
-    // Tests read the finest archive only, so how it is rolled up does not matter.
-    write(
-        "storage-aggregation.conf",
-        "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = last\n".into(),
-    );
     write("local_settings.py", local_settings(dir, ports));
 }
 
@@ -245,6 +263,7 @@ CACHE_QUERY_PORT = {query}
 ENABLE_UDP_LISTENER = False
 ENABLE_LOGROTATION = False
 ENABLE_TAGS = True
+TAG_HASH_FILENAMES = False
 GRAPHITE_URL = http://127.0.0.1:{web}
 CARBON_METRIC_INTERVAL = 0
 LOG_UPDATES = False
