@@ -107,6 +107,9 @@ pub struct Restore {
 /// How the demo runs.
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// Only send the made-up traffic, to a tallyd that runs elsewhere.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "graphite")]
+    pub to: Option<String>,
     /// Send to this Graphite (plaintext port); without it the lines are shown instead.
     #[arg(long, value_name = "HOST:PORT")]
     pub graphite: Option<String>,

@@ -1,7 +1,7 @@
 //! `tallyd demo`: the whole thing at work, with made-up traffic through its real UDP port.
 //!
-//! A made-up shop: visitors look at pages, some sign up, some buy, and a deploy after a minute makes the
-//! checkout slower for a while. What is printed is what tallyd counted, not what was sent. Without a Graphite
+//! A made-up shop: visitors look at pages, some sign up, some buy, and a deploy now and then makes the checkout
+//! slower for a while. What is printed is what tallyd counted, not what was sent. Without a Graphite
 //! a small receiver stands in for it and shows the lines.
 
 use super::args::{Configured, Demo};
@@ -13,7 +13,7 @@ use crate::run::{Addresses, Service, start};
 use anyhow::Context;
 use chrono::{DateTime, Local};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::RecvTimeoutError;
@@ -21,8 +21,9 @@ use std::time::Duration;
 
 /// Bursts of traffic a second.
 const BURSTS: u32 = 20;
-/// Seconds until the deploy, and how long the checkout is slower after it.
+/// Seconds until the first deploy, from one to the next, and how long the checkout is slower after each.
 const DEPLOY_AT: f64 = 60.0;
+const DEPLOY_EVERY: f64 = 600.0;
 const DEPLOY_SLOW: f64 = 45.0;
 /// Ports tried upward from the usual one.
 const PORTS_TRIED: u16 = 100;
@@ -33,6 +34,9 @@ const LINES_SHOWN: usize = 12;
 pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
     run::init_log(false);
     let events = run::events()?;
+    if let Some(elsewhere) = &arguments.to {
+        return send_only(elsewhere, arguments.seconds, &events);
+    }
     let folder =
         tempfile::Builder::new().prefix("tallyd-demo-").tempdir().context("no temporary directory")?;
     let (config, stand_in) = configuration(arguments, folder.path())?;
@@ -43,7 +47,7 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
     if let Some(receiver) = stand_in {
         std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || show_lines(&receiver))?;
     }
-    let mut shop = Shop::open(udp)?;
+    let mut shop = Shop::open(&udp.to_string())?;
     let started = clock.now();
     let pause = Duration::from_secs(1) / BURSTS;
     let mut next_report = started + 1_000;
@@ -64,6 +68,26 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
     }
     say("\nstopping: the open bucket is stated as far as it has come\n")?;
     Ok(run::exit_code(&service.stop()))
+}
+
+/// The shop alone, for a tallyd elsewhere.
+fn send_only(elsewhere: &str, seconds: Option<u64>, events: &run::Events) -> anyhow::Result<ExitCode> {
+    let mut shop = Shop::open(elsewhere)?;
+    say(&format!("a made-up shop sends statsd lines to {elsewhere}. Ctrl-C ends it.\n"))?;
+    let pause = Duration::from_secs(1) / BURSTS;
+    loop {
+        match events.inbox.recv_timeout(pause) {
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(ExitCode::SUCCESS),
+            Ok(Event::Reload) | Err(RecvTimeoutError::Timeout) => {}
+        }
+        // While nobody listens there, the system says so; the shop goes on.
+        if let Err(error) = shop.burst() {
+            tracing::debug!("{error:#}");
+        }
+        if seconds.is_some_and(|seconds| clock::elapsed(shop.opened).as_secs() >= seconds) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
 }
 
 /// The defaults, on loopback, on the usual ports or the next free ones.
@@ -191,15 +215,18 @@ struct Shop {
     random: fastrand::Rng,
     opened: std::time::Instant,
     open_carts: i64,
-    deployed: bool,
+    deployed_at: Option<f64>,
 }
 
 impl Shop {
-    fn open(tallyd: SocketAddr) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).context("no socket for the shop")?;
-        socket.connect(tallyd).context("the shop cannot reach tallyd")?;
+    fn open(tallyd: &str) -> anyhow::Result<Self> {
+        let place = tallyd.to_socket_addrs().ok().and_then(|mut places| places.next());
+        let place = place.with_context(|| format!("{tallyd} is no HOST:PORT that can be found"))?;
+        let any = if place.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).context("no socket for the shop")?;
+        socket.connect(place).context("the shop cannot reach tallyd")?;
         let random = fastrand::Rng::new();
-        Ok(Self { socket, random, opened: clock::monotonic_now(), open_carts: 12, deployed: false })
+        Ok(Self { socket, random, opened: clock::monotonic_now(), open_carts: 12, deployed_at: None })
     }
 
     /// A twentieth of a second of business, in one datagram for each thing that happens.
@@ -216,7 +243,8 @@ impl Shop {
         for _ in 0..self.arrivals(0.02 * wave) {
             self.order(age)?;
         }
-        if age >= DEPLOY_AT && !std::mem::replace(&mut self.deployed, true) {
+        if age >= self.deployed_at.map_or(DEPLOY_AT, |last| last + DEPLOY_EVERY) {
+            self.deployed_at = Some(age);
             self.send("deploys.shop:1|c")?;
         }
         let drift = self.random.i64(-1..=1);
@@ -236,7 +264,7 @@ impl Shop {
 
     fn order(&mut self, age: f64) -> anyhow::Result<()> {
         let cents = (self.log_normal(49.0, 0.6) * 100.0).round() / 100.0;
-        let slow = if self.deployed && age < DEPLOY_AT + DEPLOY_SLOW { 2.2 } else { 1.0 };
+        let slow = if self.deployed_at.is_some_and(|last| age < last + DEPLOY_SLOW) { 2.2 } else { 1.0 };
         let time = self.log_normal(240.0 * slow, 0.4);
         self.send(&format!("orders:1|c\nrevenue:{cents:.2}|c\ncheckout.time:{time:.0}|ms"))
     }

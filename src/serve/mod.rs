@@ -4,6 +4,7 @@
 //! stranger's, and strangers show a token where tokens are configured. Nothing here changes what is counted.
 
 mod access;
+mod process;
 mod prometheus;
 mod query;
 mod status;

@@ -4,9 +4,11 @@
 //! for each request, so that nothing is counted in two places.
 
 use super::Server;
+use super::process::process;
 use crate::health::{Refusal, read};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use std::sync::atomic::Ordering;
 
 /// The text of all our own counters.
 pub(super) fn render(server: &Server) -> String {
@@ -17,6 +19,7 @@ pub(super) fn render(server: &Server) -> String {
         pipeline(server);
         store(server);
         graphite(server);
+        process(server);
     });
     handle.render()
 }
@@ -44,6 +47,12 @@ fn ingest(server: &Server) {
         "tallyd_kernel_drops_total",
         "Datagrams the kernel dropped: its buffer was full.",
         read(&books.kernel_drops),
+    );
+    level(
+        "tallyd_last_packet_timestamp_seconds",
+        Unit::Seconds,
+        "When something last arrived, since 1970; 0 is never.",
+        books.last_packet_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
     );
     describe_counter!("tallyd_refused_total", "Values, lines or datagrams refused, by reason.");
     for reason in Refusal::ALL {
@@ -109,6 +118,12 @@ fn graphite(server: &Server) {
     describe_gauge!("tallyd_graphite_buckets_waiting", Unit::Count, "Buckets that wait for a destination.");
     describe_gauge!("tallyd_graphite_lag_seconds", Unit::Seconds, "Age of the oldest bucket that waits.");
     describe_counter!("tallyd_graphite_points_total", "Points confirmed.");
+    describe_counter!("tallyd_graphite_buckets_total", "Buckets confirmed, restated ones included.");
+    describe_gauge!(
+        "tallyd_graphite_last_confirmed_timestamp_seconds",
+        Unit::Seconds,
+        "When it last confirmed, since 1970; before that, the start."
+    );
     describe_counter!("tallyd_graphite_failures_total", "Deliveries that failed.");
     describe_counter!("tallyd_graphite_unsendable_total", "Points left out: carbon would choke on them.");
     for status in (server.graphite)() {
@@ -122,6 +137,9 @@ fn graphite(server: &Server) {
             .set(status.buckets_waiting as f64);
         gauge!("tallyd_graphite_lag_seconds", "address" => address.clone()).set(status.lag_seconds);
         counter!("tallyd_graphite_points_total", "address" => address.clone()).absolute(status.points);
+        counter!("tallyd_graphite_buckets_total", "address" => address.clone()).absolute(status.buckets);
+        gauge!("tallyd_graphite_last_confirmed_timestamp_seconds", "address" => address.clone())
+            .set(status.last_flush as f64);
         counter!("tallyd_graphite_failures_total", "address" => address.clone()).absolute(status.failures);
         counter!("tallyd_graphite_unsendable_total", "address" => address).absolute(status.unsendable);
     }

@@ -2,6 +2,9 @@
 //!
 //! Each is tried by what will read it one day: carbon, Prometheus, dpkg, systemd, the compose specification.
 
+mod containers;
+mod dashboards;
+mod metrics;
 mod rules;
 
 use std::process::{Command, Output};

@@ -146,6 +146,11 @@ impl Graphite {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// Where graphite-web answers.
+    pub(crate) fn web_port(&self) -> u16 {
+        self.ports.web
+    }
+
     /// All untagged paths that have a file.
     pub(crate) fn untagged_paths(&self) -> Vec<String> {
         let whisper = self.dir.path().join("storage/whisper");

@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod http;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod sink;
 pub(crate) mod tallyd;
 pub(crate) mod time;
