@@ -152,6 +152,10 @@ pub const CONSOLE_CONNECTIONS_MAX: usize = 32;
 pub const CONSOLE_LINE_BYTES_MAX: usize = 16_384;
 /// A console that says nothing for so long is closed, in seconds.
 pub const CONSOLE_IDLE_SECS: u64 = 300;
+/// Default for the most business series that are shown to Prometheus: one answer of about a megabyte.
+pub const SERIES_EXPORTED_MAX: usize = 10_000;
+/// Timer values and set members of a bucket that are kept exactly for it, per series.
+pub const EXPORTED_EXACT_MAX: usize = 64;
 /// Open HTTP connections at a time.
 pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
 

@@ -6,9 +6,11 @@ mod handover;
 mod index;
 pub mod registry;
 pub mod table;
+pub mod totals;
 
 pub use epoch::{Collector, Recorder, Tick};
 pub use registry::Registry;
+pub use totals::{Total, Totals};
 
 /// What the hand-over is made of; tests/loom has another one.
 mod parts {

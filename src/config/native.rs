@@ -6,7 +6,7 @@
 
 use super::address::parse_listen_or_off;
 use super::problem::ConfigError;
-use super::raw::{boolean, choice, text};
+use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
 use super::sections::{
     Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, timers, token, whole,
@@ -144,6 +144,8 @@ impl Keys {
             listen: section.value("listen", "127.0.0.1:8127", text(parse_listen_or_off)),
             required: true,
             tokens: section.list("tokens", Vec::new(), text(token)),
+            series: section.value("series", false, boolean),
+            series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
         };
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
         Self {

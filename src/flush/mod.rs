@@ -11,7 +11,7 @@ mod safe;
 
 pub use safe::{Replayed, Safe, Written, recover};
 
-use crate::aggregate::{Collector, Registry, Tick, epoch::Epoch, table::Example};
+use crate::aggregate::{Collector, Registry, Tick, Totals, epoch::Epoch, table::Example};
 use crate::clock::{self, Clock, WallMs};
 use crate::health::{Books, Intake, Refusal, Shown};
 use crate::limits;
@@ -64,6 +64,7 @@ pub struct Flusher {
     on_sealed: Box<dyn Fn() + Send>,
     producer: u128,
     number: u64,
+    totals: Option<Arc<Totals>>,
     /// Last refusal logged, by reason.
     logged: [WallMs; Refusal::COUNT],
     forgotten_at: WallMs,
@@ -95,6 +96,8 @@ pub struct Parts {
     pub on_sealed: Box<dyn Fn() + Send>,
     /// Who we are among producers.
     pub producer: u128,
+    /// What every series adds up to, where somebody wants to know.
+    pub totals: Option<Arc<Totals>>,
 }
 
 impl Flusher {
@@ -114,6 +117,7 @@ impl Flusher {
             own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
             on_sealed: parts.on_sealed,
             producer: parts.producer,
+            totals: parts.totals,
             number: 0,
             logged: [WallMs::MIN; Refusal::COUNT],
         }
@@ -250,6 +254,9 @@ impl Flusher {
         for (bucket, tallies) in batches.finish() {
             self.number += 1;
             let entries = tallies.into_entries(self.producer, self.number);
+            if let Some(totals) = &self.totals {
+                totals.add(bucket, &entries);
+            }
             numbered.push(Batch { producer: self.producer, number: self.number, bucket, entries });
         }
         self.safe.keep(&numbered, now);

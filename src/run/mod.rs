@@ -14,6 +14,7 @@ mod web;
 
 pub use store::{FILE as STORE_FILE, backup_path, open_stopped};
 
+use crate::aggregate::Totals;
 use crate::aggregate::epoch::Epoch;
 use crate::clock::{self, Clock};
 use crate::config::Config;
@@ -218,7 +219,10 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let destinations = start_destinations(config, clock, &store, &rules, &signal)?;
     let (commands, inbox) = sync_channel(COMMANDS);
     let mut ingest = IngestThreads::new(config, clock);
+    let totals =
+        config.http.series.then(|| Arc::new(Totals::new(config.flush.bucket, config.http.series_max)));
     let parts = FlusherParts {
+        totals: totals.clone(),
         store: Arc::clone(&store),
         safe,
         books: Arc::clone(&books),
@@ -228,8 +232,16 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let flusher = start_flusher(&mut ingest, &mut listeners.ingest, parts)?;
     let ready = Arc::new(AtomicBool::new(true));
     let statuses: Vec<_> = destinations.iter().map(|(_, status)| Arc::clone(status)).collect();
-    let web =
-        Web { config, clock, books: &books, store: &store, commands: &commands, statuses, ready: &ready };
+    let web = Web {
+        config,
+        clock,
+        books: &books,
+        store: &store,
+        commands: &commands,
+        statuses,
+        ready: &ready,
+        totals,
+    };
     let web = web.start(&mut listeners)?;
     Ok(Service {
         addresses,
@@ -354,6 +366,7 @@ fn start_flusher(
         dialect: ingest.config.dialect,
         on_sealed: Box::new(move || signal.news()),
         producer: random_producer(),
+        totals: parts.totals,
     };
     // The thread is waiting for it.
     give.send(flusher).map_err(|_| io::Error::other("the flusher ended before it began"))?;
@@ -362,6 +375,7 @@ fn start_flusher(
 
 /// What the flusher needs beside the ingest threads.
 struct FlusherParts {
+    totals: Option<Arc<Totals>>,
     store: Arc<dyn Store>,
     safe: Safe,
     books: Arc<Books>,

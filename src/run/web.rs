@@ -1,6 +1,7 @@
 //! HTTP and the console: one runtime beside the threads that count.
 
 use super::{Listeners, backup_path};
+use crate::aggregate::Totals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::{self, Console};
@@ -23,6 +24,7 @@ pub(super) struct Web<'a> {
     pub(super) commands: &'a SyncSender<Command>,
     pub(super) statuses: Vec<Arc<DestinationStatus>>,
     pub(super) ready: &'a Arc<AtomicBool>,
+    pub(super) totals: Option<Arc<Totals>>,
 }
 
 impl Web<'_> {
@@ -74,6 +76,7 @@ impl Web<'_> {
                 statuses.iter().map(|status| graphite_status(status, now)).collect()
             }),
             backup: self.backup(),
+            totals: self.totals.clone(),
             listening,
             ready: Arc::clone(self.ready),
         }

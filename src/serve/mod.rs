@@ -7,13 +7,16 @@ mod access;
 mod process;
 mod prometheus;
 mod query;
+mod series;
 mod status;
 
 pub use status::GraphiteStatus;
 
+use crate::aggregate::Totals;
 use crate::clock::Clock;
 use crate::health::Books;
 use crate::limits;
+use crate::metric::Kind;
 use crate::store::Store;
 use access::Access;
 use axum::Router;
@@ -39,6 +42,10 @@ pub struct Options {
     pub required: bool,
     /// `http.tokens`: what strangers must show.
     pub tokens: Vec<String>,
+    /// `http.series`: whether the business series are shown to Prometheus.
+    pub series: bool,
+    /// `http.series_max`: how many of them at most.
+    pub series_max: usize,
 }
 
 /// What HTTP is answered from.
@@ -55,6 +62,8 @@ pub struct Server {
     pub backup: Arc<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// The state of each destination.
     pub graphite: Arc<dyn Fn() -> Vec<GraphiteStatus> + Send + Sync>,
+    /// What the business series add up to; `None` where nobody wants to know.
+    pub totals: Option<Arc<Totals>>,
     /// What is listened on, in words.
     pub listening: Vec<String>,
     /// Cleared when a stop begins.
@@ -73,6 +82,7 @@ impl Server {
             .route("/api/v1/series", get(query::series))
             .route("/metrics", get(metrics_text))
             .route("/api/v1/backup", post(make_backup))
+            .route("/metrics/series", get(series_text))
             .layer(axum::Extension(query::Room::new()))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::tokens));
         let router = open
@@ -95,6 +105,7 @@ async fn index() -> &'static str {
      GET /api/v1/query    ?name=&from=&to=&step=&stat=&by=  points of series (JSON or CSV)\n\
      GET /api/v1/series   ?match=  which series there are (JSON or CSV)\n\
      GET /metrics         the books for Prometheus\n\
+     GET /metrics/series  the business series for Prometheus, where http.series is on\n\
      GET /health/live     200 while the program works\n\
      GET /health/ready    200 while it takes lines in\n"
 }
@@ -132,6 +143,18 @@ async fn make_backup(State(server): State<Arc<Server>>) -> Response {
 }
 
 async fn metrics_text(State(server): State<Arc<Server>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus::render(&server))
-        .into_response()
+    (PROMETHEUS, prometheus::render(&server)).into_response()
+}
+
+const PROMETHEUS: [(header::HeaderName, &str); 1] =
+    [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+
+async fn series_text(State(server): State<Arc<Server>>) -> Response {
+    let Some(totals) = &server.totals else {
+        return (StatusCode::NOT_FOUND, "off: http.series = true turns it on\n").into_response();
+    };
+    match server.store.present(Kind::Gauge) {
+        Ok(gauges) => (PROMETHEUS, series::render(totals, &gauges, server.clock.now())).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }

@@ -352,6 +352,7 @@ fn a_thread_that_was_late_once_is_in_step_again() {
         dialect: Dialect::Native,
         on_sealed: Box::new(|| {}),
         producer: 1,
+        totals: None,
     };
     give.send(parts).unwrap();
     let mut sent = 0;

@@ -6,6 +6,7 @@ mod containers;
 mod dashboards;
 mod metrics;
 mod rules;
+mod series;
 
 use std::process::{Command, Output};
 
