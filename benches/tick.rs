@@ -153,6 +153,7 @@ fn flusher_parts(
         collectors: vec![collector],
         registry,
         store: Arc::new(EmbeddedStore::in_memory(rules, config.idle)),
+        totals: None,
         safe: Safe::default(),
         books,
         own_prefix: "own".to_owned(),
