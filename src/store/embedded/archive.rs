@@ -41,6 +41,10 @@ impl Archive {
         Self { disk, ..Self::default() }
     }
 
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Bytes held in memory.
     pub(super) fn bytes(&self) -> usize {
         self.fresh_bytes + self.frozen_bytes

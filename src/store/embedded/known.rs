@@ -235,6 +235,14 @@ impl KnownSeries {
         }
     }
 
+    /// Something is pending of a series in a bucket, which its state may have been written without.
+    pub(super) fn seen(&mut self, id: Id, bucket: WallMs) {
+        let block = self.blocks.get_mut(id.block as usize);
+        if let Some(Some(known)) = block.and_then(|block| block.slots.get_mut(usize::from(id.slot))) {
+            known.active = known.active.max(bucket);
+        }
+    }
+
     /// All live series of a kind with their places.
     pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (Id, &Known)> {
         self.places_and_series().filter(move |(_, known)| known.live && known.series.kind() == kind)
@@ -292,8 +300,8 @@ impl KnownSeries {
         }
     }
 
-    /// Bucket `start..end` of a block is being sealed with `parts`: remembers what active series sent, adds idle
-    /// parts, and forgets.
+    /// Bucket `start..end` of a block, the newest so far, is being sealed with `parts`: remembers what active series
+    /// sent, adds idle parts, and forgets.
     pub(super) fn seal(&mut self, number: u32, start: WallMs, end: WallMs, parts: &mut Parts) {
         let rules = &self.rules;
         let Some(block) = self.blocks.get_mut(number as usize) else {
@@ -315,13 +323,15 @@ impl KnownSeries {
                     known.kept = Some(Box::new(part.tally.clone()));
                     block.state_changed = true;
                 }
-            } else if known.active > start && known.born < start {
-                // Its next samples came before this bucket was sealed; here it was idle all the same.
+            } else if known.born < start {
+                // Samples of a later bucket may have come before this one was due: it was idle in this one all the
+                // same, but nothing to be forgotten.
+                let later = known.active > start;
+                known.idle_buckets += u32::from(!later);
+                // Only where they are counted down is it worth writing.
+                block.state_changed |= block.kind == Kind::Gauge && rules.gauges == Idle::Drop;
                 *part = known.idle_part(rules, end);
-            } else if known.active < start {
-                known.idle_buckets += 1;
-                *part = known.idle_part(rules, end);
-                if part.is_none() {
+                if part.is_none() && !later {
                     known.forget();
                     self.live -= 1;
                     block.state_changed = true;

@@ -42,7 +42,7 @@ use archive::Archive;
 use known::KnownSeries;
 use open::Open;
 use roll::Marks;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,7 +119,12 @@ struct Newborn {
 struct Inner {
     /// Highest number applied, and the time of that, by producer.
     watermarks: HashMap<u128, (u64, WallMs)>,
+    /// Those whose last batch is older may be forgotten.
+    producers_before: WallMs,
     open: Open,
+    /// Keys of open buckets in the archive: each is rewritten or removed by the next checkpoint, and one that stayed
+    /// would count twice after a restart.
+    staged_open: BTreeSet<Vec<u8>>,
     /// Versions of the sealed buckets of the finest width.
     sealed: BTreeMap<WallMs, u64>,
     needs: Vec<Needs>,
@@ -166,7 +171,9 @@ impl Inner {
         let needs = rules.destinations.iter().map(|name| Needs { name: name.clone(), ..Needs::default() });
         Self {
             watermarks: HashMap::new(),
+            producers_before: WallMs::MIN,
             open: Open::default(),
+            staged_open: BTreeSet::new(),
             sealed: BTreeMap::new(),
             needs: needs.collect(),
             marks: Marks::default(),

@@ -6,7 +6,7 @@
 use super::archive::Archive;
 use super::block::{Parts, pack, unpack};
 use super::known::{Block, Known};
-use super::layout::{self, BLOCK_SERIES, FORMAT};
+use super::layout::{self, BLOCK_SERIES, FORMAT, Id};
 use super::level::Level;
 use super::{EmbeddedStore, Inner, Newborn, Rules};
 use crate::clock::WallMs;
@@ -18,6 +18,7 @@ use crate::store::{Confirmed, StoreError};
 use crate::wire::bytes::{Reader, push_text, push_varint, push_zigzag};
 use crate::wire::decimal::{push_value, read_value};
 use crate::wire::tally::{push_tally, read_tally};
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 const LIVE: u8 = 1;
@@ -52,6 +53,7 @@ impl EmbeddedStore {
             Ok(()) => {
                 inner.archive.written();
                 inner.failing = None;
+                inner.forget_producers();
             }
             Err(error) => {
                 inner.archive.failed();
@@ -78,19 +80,13 @@ impl Inner {
                 }
             }
         }
-        let (from, to) = layout::all(b'p');
-        let mut gone = Vec::new();
-        let mut each = |key: &[u8], _: &[u8]| {
-            gone.push(key.to_vec());
-            Ok(())
-        };
-        // What cannot be read now is overwritten or found empty at the next start.
-        self.archive.visit(&from, &to, &mut each).ok();
-        for key in gone.into_iter().filter(|key| open.iter().all(|(open, _)| open != key)) {
-            self.archive.remove(key);
-        }
+        let before = std::mem::take(&mut self.staged_open);
         for (key, value) in open {
+            self.staged_open.insert(key.clone());
             self.archive.put(key, value);
+        }
+        for key in before.difference(&self.staged_open) {
+            self.archive.remove(key.clone());
         }
         for (&producer, &(number, at)) in &self.watermarks {
             let value = [number.to_be_bytes(), at.to_be_bytes()].concat();
@@ -104,6 +100,7 @@ impl Inner {
             ("format", FORMAT.to_string()),
             ("bucket", rules.ladder.bucket().ms().to_string()),
             ("zone", rules.ladder.calendar().zone().to_owned()),
+            ("floor", self.floor.to_string()),
         ];
         for (word, value) in settings {
             let key = layout::setting(word);
@@ -171,8 +168,10 @@ impl Inner {
             Ok(())
         })?;
         self.sealed.extend(sealed);
-        if let Some((&first, _)) = self.sealed.first_key_value() {
-            self.floor = first;
+        if let Some(floor) = self.archive.get(&layout::setting("floor"))? {
+            let floor = std::str::from_utf8(&floor).ok().and_then(|text| text.parse().ok());
+            self.floor =
+                floor.ok_or_else(|| damaged(Malformed("the oldest time that is kept is not a number")))?;
         }
         let mut lists = Vec::new();
         each(&self.archive, b'o', &mut |key, value| {
@@ -226,12 +225,18 @@ impl Inner {
             }
         }
         let mut open = Vec::new();
+        let mut keys = BTreeSet::new();
         each(&self.archive, b'p', &mut |key, value| {
             let (start, block) = layout::open_of(key).ok_or_else(bad)?;
             open.push((start, block, unpack(value)?));
+            keys.insert(key.to_vec());
             Ok(())
         })?;
+        self.staged_open = keys;
         for (start, block, parts) in open {
+            for (slot, _) in (0..=u8::MAX).zip(&parts).filter(|(_, part)| part.is_some()) {
+                self.known.seen(Id { block, slot }, start);
+            }
             let slots = parts.into_iter().map(|part| part.map(|part| part.tally)).collect();
             self.open.insert(start, block, slots);
         }

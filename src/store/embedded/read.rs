@@ -168,7 +168,7 @@ impl Inner {
         let width = rules.ladder.bucket();
         let at = |start| Span { start, end: start + width.ms() };
         let mut pending: BTreeMap<WallMs, _> = self.open.of_block(of.1, span.start, span.end).collect();
-        let mut levels = self.carried(of.1, slots);
+        let mut before = self.before_pending(rules, of.1, slots, span)?;
         let cell = |start| Cell { width, block: of.1, start };
         let (from, to) = (layout::bucket(cell(span.start)), layout::bucket(cell(span.end)));
         self.archive.visit(&from, &to, &mut |key, bytes| {
@@ -206,25 +206,50 @@ impl Inner {
                     continue;
                 };
                 let mut part = Part::counted(tally.clone());
-                if let Tally::Gauge(gauge) = tally {
-                    part.before = levels.get(&slot).copied().flatten();
-                    levels.insert(slot, gauge.value(part.before));
-                }
+                part.before = before.remove(&(start, slot));
                 each(at(start), slot, part);
             }
         }
         Ok(())
     }
 
-    /// What gauges stood at when the last bucket was sealed.
-    fn carried(&self, block: u32, slots: &[u8]) -> BTreeMap<u8, Option<f64>> {
-        let Some(block) = self.known.block(block).filter(|block| block.kind == Kind::Gauge) else {
-            return BTreeMap::new();
+    /// What gauges of a block stood at before the buckets of a span that are not sealed yet: the same that the seal
+    /// will find.
+    fn before_pending(
+        &self,
+        rules: &Rules,
+        number: u32,
+        slots: &[u8],
+        span: Span,
+    ) -> Result<BTreeMap<(WallMs, u8), f64>, StoreError> {
+        let mut found = BTreeMap::new();
+        let Some(block) = self.known.block(number).filter(|block| block.kind == Kind::Gauge) else {
+            return Ok(found);
         };
-        let level = |slot: u8| -> Option<f64> {
+        let newest = self.sealed.last_key_value().map_or(WallMs::MIN, |(newest, _)| *newest);
+        let carried = |slot: u8| -> Option<f64> {
             block.slots.get(usize::from(slot))?.as_ref()?.level.as_ref()?.carried
         };
-        slots.iter().map(|&slot| (slot, level(slot))).collect()
+        let mut carried: BTreeMap<u8, f64> =
+            slots.iter().filter_map(|&slot| Some((slot, carried(slot)?))).collect();
+        for (start, tallies) in self.open.of_block(number, WallMs::MIN, span.end) {
+            if self.sealed.contains_key(&start) || (start < newest && start < span.start) {
+                continue;
+            }
+            let between = if start < newest { Some(self.stood(rules, number, start)?) } else { None };
+            let stood = between.as_ref().unwrap_or(&carried);
+            found.extend(slots.iter().filter_map(|slot| Some(((start, *slot), *stood.get(slot)?))));
+            if between.is_none() {
+                for &slot in slots {
+                    if let Some(Some(Tally::Gauge(gauge))) = tallies.get(usize::from(slot))
+                        && let Some(value) = gauge.value(carried.get(&slot).copied())
+                    {
+                        carried.insert(slot, value);
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -264,14 +289,18 @@ impl EmbeddedStore {
             };
             let class = block.class;
             let level = self.rules.ladder.chain(class).rfind(|&of| of <= level).unwrap_or(0);
-            let start = self.rules.ladder.span_of(level, from).start;
+            // Whole buckets, also the last: what is pending behind `to` may belong to it.
+            let whole = Span {
+                start: self.rules.ladder.span_of(level, from).start,
+                end: self.rules.ladder.span_of(level, to.saturating_sub(1)).end,
+            };
             let born = |slot: u8| -> Option<&Known> { block.slots.get(usize::from(slot))?.as_ref() };
             let ascending: Vec<u8> = slots.keys().copied().collect();
             inner.visit_all(
                 &self.rules,
                 (class, number),
                 level,
-                Span { start, end: to },
+                whole,
                 &ascending,
                 &mut |at, slot, part| {
                     // What ends before its birth was another's, whose place it has now.

@@ -36,7 +36,10 @@ impl Inner {
         if now >= self.let_go.get(&(Class::Plain, usize::MAX)).copied().unwrap_or(WallMs::MIN) {
             self.let_go.insert((Class::Plain, usize::MAX), now + limits::RELEASE_MS);
             self.known.release(|class, known| known.active < apart && expired(class, known.active));
-            self.forget_producers(now - ladder.amend_window_ms() - limits::PLACE_REUSE_MS / 2);
+            self.producers_before = now - ladder.amend_window_ms() - limits::PLACE_REUSE_MS / 2;
+            if !self.archive.is_on_disk() {
+                self.forget_producers();
+            }
         }
         Ok(())
     }
@@ -82,15 +85,12 @@ impl Inner {
         unstated
     }
 
-    fn forget_producers(&mut self, before: WallMs) {
-        let gone: Vec<u128> = self
-            .watermarks
-            .iter()
-            .filter(|(_, (_, at))| *at < before)
-            .map(|(producer, _)| *producer)
-            .collect();
+    /// Producers of long ago, whose batches a checkpoint has confirmed: a journal may hold them until it hears of
+    /// that, and without a watermark they would count twice. So the disk forgets them one checkpoint later.
+    pub(super) fn forget_producers(&mut self) {
+        let before = self.producers_before;
+        let gone = self.watermarks.extract_if(|_, (_, at)| *at < before).map(|(producer, _)| producer);
         for producer in gone {
-            self.watermarks.remove(&producer);
             self.archive.remove(layout::producer(producer));
         }
     }

@@ -5,9 +5,10 @@ use super::layout::{self, Cell};
 use super::open::{Pending, Slots};
 use super::{EmbeddedStore, Inner, Newborn, Rules};
 use crate::clock::WallMs;
-use crate::metric::{Bounds, Kind, Series};
+use crate::metric::{Bounds, Kind, Series, Tally};
 use crate::store::{Cohort, Entry, Folded, Outstanding, Sealed, StoreError};
 use crate::wire::bytes::push_varint;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -21,7 +22,10 @@ impl Inner {
                 self.amend(rules, start, pending)?;
                 folded.amended += 1;
             } else {
-                self.seal(rules, start, pending);
+                if let Err(error) = self.seal(rules, start, &pending) {
+                    self.open.put_back(start, pending, &rules.bounds);
+                    return Err(error);
+                }
                 folded.sealed += 1;
             }
             self.new_version(start);
@@ -29,13 +33,32 @@ impl Inner {
         Ok(folded)
     }
 
-    /// Packs a bucket for the first time, with what idle series send.
-    fn seal(&mut self, rules: &Rules, start: WallMs, mut pending: Pending) {
+    /// Packs a bucket for the first time, with what idle series send. One between buckets that are sealed already
+    /// holds what came and no more: who was idle is known for the newest only.
+    fn seal(&mut self, rules: &Rules, start: WallMs, pending: &Pending) -> Result<(), StoreError> {
         let width = rules.ladder.bucket();
+        let is_newest = self.sealed.last_key_value().is_none_or(|(newest, _)| *newest < start);
         let numbers: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
+        // All that can fail comes before anything is changed.
+        let mut stood = BTreeMap::new();
+        if !is_newest {
+            for &number in pending.keys() {
+                stood.insert(number, self.stood(rules, number, start)?);
+            }
+        }
         for number in numbers {
-            let mut parts: Parts = pending.remove(&number).map(counted).unwrap_or_default();
-            self.known.seal(number, start, start + width.ms(), &mut parts);
+            let mut parts: Parts = pending.get(&number).cloned().map(counted).unwrap_or_default();
+            match stood.get(&number) {
+                _ if is_newest => self.known.seal(number, start, start + width.ms(), &mut parts),
+                Some(stood) => {
+                    for (slot, part) in (0..=u8::MAX).zip(&mut parts) {
+                        if let Some(part) = part {
+                            part.before = stood.get(&slot).copied();
+                        }
+                    }
+                }
+                None => {}
+            }
             let Some(block) = self.known.block(number) else {
                 continue;
             };
@@ -47,6 +70,34 @@ impl Inner {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Where gauges of a block stood at the end of the last sealed bucket before `start`, by slot.
+    pub(super) fn stood(
+        &self,
+        rules: &Rules,
+        number: u32,
+        start: WallMs,
+    ) -> Result<BTreeMap<u8, f64>, StoreError> {
+        let mut stood = BTreeMap::new();
+        let earlier = self.sealed.range(..start).next_back();
+        let is_gauge = self.known.block(number).is_some_and(|block| block.kind == Kind::Gauge);
+        let (true, Some((&start, _))) = (is_gauge, earlier) else {
+            return Ok(stood);
+        };
+        let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
+        let found = self.archive.get(&key)?;
+        // What is damaged there is said when that bucket is read.
+        let parts = found.as_deref().map(unpack).and_then(Result::ok).unwrap_or_default();
+        for (slot, part) in (0..=u8::MAX).zip(parts) {
+            if let Some(Part { tally: Tally::Gauge(gauge), before, .. }) = part
+                && let Some(value) = gauge.value(before)
+            {
+                stood.insert(slot, value);
+            }
+        }
+        Ok(stood)
     }
 
     /// Adds what came late to a sealed bucket. What an idle part kept from before is not a sample.

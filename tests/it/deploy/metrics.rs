@@ -67,7 +67,8 @@ fn every_metric_and_every_reason_is_documented() {
     let text = fs::read_to_string(repository("docs/metrics.md")).unwrap();
     let cells =
         |line: &str| line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>();
-    let rows: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with("| `") && !line.contains("\\|")).map(cells).collect();
+    let rows: Vec<Vec<String>> =
+        text.lines().filter(|line| line.starts_with("| `") && !line.contains("\\|")).map(cells).collect();
     let documented: BTreeMap<String, String> = rows
         .iter()
         .filter(|row| row.len() > 4)
