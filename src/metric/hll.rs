@@ -382,6 +382,18 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_equal_ranks_are_cut_at_four() {
+        for run in 1..=13 {
+            let mut hll = Hll::default();
+            (70..70 + run).for_each(|register| hll.raise(register, 32));
+            let bytes = hll.to_redis();
+            // A run of zeros in two bytes before and behind it.
+            assert_eq!(bytes.len(), HEADER_BYTES + 2 + run.div_ceil(4) + 2, "{run}");
+            assert_eq!(Hll::from_redis(&bytes), Ok(hll), "{run}");
+        }
+    }
+
+    #[test]
     fn what_redis_would_not_write_is_refused() {
         let sparse = |codes: &[u8]| [&header(1), codes].concat();
         assert_eq!(Hll::from_redis(&sparse(&[0x7f, 0xff])), Ok(Hll::default()));

@@ -334,6 +334,19 @@ fn what_is_cut_short_is_refused() {
 }
 
 #[test]
+fn a_timer_of_more_events_than_there_can_be_is_refused() {
+    let sketched = encoded(&timer(&[(1.0, 1.0), (2.0, 1.0), (-3.0, 1.0), (0.0, 1.0)], 2));
+    assert_eq!(sketched[1..3], [0x11, 4], "four events, the format before them");
+    for (events, good) in [(1 << 53, true), ((1 << 53) + 1, false), (u64::MAX, false)] {
+        let (mut body, mut bytes) = (vec![0x11], Vec::new());
+        bytes::push_varint(&mut body, events);
+        body.extend(&sketched[3..]);
+        bytes::push_bytes(&mut bytes, &body);
+        assert_eq!(decoded(Kind::Timer, &bytes).is_ok(), good, "{events}");
+    }
+}
+
+#[test]
 fn versions_and_forms_to_come_are_refused() {
     for (kind, bytes) in valid().into_iter().filter(|(kind, _)| *kind != Kind::Counter) {
         let format = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
