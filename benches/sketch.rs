@@ -48,7 +48,9 @@ fn main() {
             name: "  sketches-ddsketch",
             run: &|merges| {
                 let mut into = theirs.clone();
-                (0..merges).for_each(|_| into.merge(black_box(&theirs)).expect("alike"));
+                for _ in 0..merges {
+                    into.merge(black_box(&theirs)).expect("alike");
+                }
                 into.quantile(PERCENT / 100.0).expect("a quantile").expect("values")
             },
         },
@@ -56,7 +58,9 @@ fn main() {
             name: "  ours",
             run: &|merges| {
                 let mut into = ours.clone();
-                (0..merges).for_each(|_| into.merge(black_box(&ours)));
+                for _ in 0..merges {
+                    into.merge(black_box(&ours));
+                }
                 quantile(&into)
             },
         },
@@ -68,13 +72,10 @@ fn main() {
             name: "  sketches-ddsketch",
             run: &|times| {
                 let find = || black_box(&theirs).quantile(PERCENT / 100.0).expect("a quantile");
-                (0..times).map(|_| find()).last().flatten().expect("values")
+                (0..times).fold(None, |_, _| find()).expect("values")
             },
         },
-        Case {
-            name: "  ours",
-            run: &|times| (0..times).map(|_| quantile(black_box(&ours))).last().expect("a run"),
-        },
+        Case { name: "  ours", run: &|times| (0..times).fold(0.0, |_, _| quantile(black_box(&ours))) },
     ];
     alternate(merges, &cases, check);
 }
@@ -88,7 +89,11 @@ fn adding(values: &[f64], adds: usize) {
             name: "  sketches-ddsketch",
             run: &|adds| {
                 let mut sketch = DDSketch::new(Config::new(0.01, 4_096, 1e-12));
-                (0..rounds(adds)).for_each(|_| black_box(values).iter().for_each(|&value| sketch.add(value)));
+                for _ in 0..rounds(adds) {
+                    for &value in black_box(values) {
+                        sketch.add(value);
+                    }
+                }
                 sketch.quantile(PERCENT / 100.0).expect("a quantile").expect("values")
             },
         },
@@ -98,7 +103,9 @@ fn adding(values: &[f64], adds: usize) {
             run: &|adds| {
                 let mut sketch = Sketch::default();
                 for _ in 0..rounds(adds) {
-                    black_box(values).chunks(GATHERED).for_each(|values| sketch.add_all(values));
+                    for values in black_box(values).chunks(GATHERED) {
+                        sketch.add_all(values);
+                    }
                 }
                 quantile(&sketch)
             },
@@ -120,14 +127,18 @@ fn values() -> Vec<f64> {
 fn our_sketch(values: &[f64], rounds: usize) -> Sketch {
     let mut sketch = Sketch::default();
     for _ in 0..rounds {
-        black_box(values).iter().for_each(|&value| sketch.add(value, 1.0));
+        for &value in black_box(values) {
+            sketch.add(value, 1.0);
+        }
     }
     sketch
 }
 
 fn their_sketch(values: &[f64]) -> DDSketch {
     let mut sketch = DDSketch::new(Config::new(0.01, 4_096, 1e-12));
-    values.iter().for_each(|&value| sketch.add(value));
+    for &value in values {
+        sketch.add(value);
+    }
     sketch
 }
 

@@ -116,7 +116,9 @@ fn race(traffic: &[Packets], lines: usize, counts: Vec<Count<'_>>) -> Duration {
                 pin(core);
                 barrier.wait();
                 let started = clock::monotonic_now();
-                packets.iter().cycle().take(lines / LINES_A_PACKET).for_each(|packet| count(packet));
+                for packet in packets.iter().cycle().take(lines / LINES_A_PACKET) {
+                    count(packet);
+                }
                 clock::elapsed(started)
             }));
         }
@@ -142,7 +144,9 @@ fn own(traffic: &[Packets], lines: usize, _: usize) -> (Duration, i64) {
         .collect();
     // Every series is known and every list grown before the clock starts.
     for (packets, (receiver, collector)) in traffic.iter().zip(&mut sides) {
-        packets.iter().for_each(|packet| receiver.packet(packet, &"bench"));
+        for packet in packets {
+            receiver.packet(packet, &"bench");
+        }
         total(&epoch, receiver, collector);
     }
     let counts = sides
@@ -258,7 +262,9 @@ fn count_shared(table: &Shared, grammar: Grammar, mut rest: &[u8]) {
 fn shared(traffic: &[Packets], lines: usize, series: usize) -> (Duration, i64) {
     let grammar = Config::default().ingest.grammar;
     let table = Shared::new(series);
-    traffic.iter().flatten().for_each(|packet| count_shared(&table, grammar, packet));
+    for packet in traffic.iter().flatten() {
+        count_shared(&table, grammar, packet);
+    }
     let before = table.total();
     let count = |_| -> Count<'_> { Box::new(|packet| count_shared(&table, grammar, packet)) };
     let time = race(traffic, lines, traffic.iter().map(count).collect());

@@ -88,7 +88,9 @@ fn drains(packets: &[Vec<u8>], series: usize, ticks: usize) -> Vec<Duration> {
     let (recorder, mut collector, epoch, _registry) = ends(thread::current());
     let mut receiver = Receiver::new(recorder, Config::default().ingest.grammar, false);
     let drain = |_| {
-        packets.iter().for_each(|packet| receiver.packet(packet, &"bench"));
+        for packet in packets {
+            receiver.packet(packet, &"bench");
+        }
         let started = clock::monotonic_now();
         epoch.advance(NOW);
         receiver.recorder().hand_over();
@@ -188,7 +190,7 @@ fn work(flusher: Pid, commands: &SyncSender<Command>) -> Duration {
     thread::sleep(Duration::from_millis(20));
     let before = on_processor(flusher);
     tell_flusher(commands, Command::Tick);
-    on_processor(flusher) - before
+    on_processor(flusher).saturating_sub(before)
 }
 
 fn tell_flusher(commands: &SyncSender<Command>, command: impl Fn(SyncSender<()>) -> Command) {

@@ -200,7 +200,9 @@ impl Taken {
     /// Takes a generation, if there is one.
     fn take(&mut self, collector: &mut Collector) -> bool {
         let tick = collector.take(|series, time, cell| self.add(series, time, cell));
-        tick.iter().for_each(|tick| self.enter(tick));
+        if let Some(tick) = &tick {
+            self.enter(tick);
+        }
         tick.is_some()
     }
 
