@@ -195,6 +195,8 @@ pub const SERIES_LISTED_MAX: usize = 100_000;
 pub const DESCRIPTORS_WANTED: u64 =
     (STREAM_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX) as u64 + 256;
 
+/// A flusher that has not ticked for so long is stuck, in milliseconds.
+pub const STUCK_MS: i64 = 10_000;
 /// A stop that was asked for is over after this long, in milliseconds, delivered or not.
 pub const DRAIN_MS: u64 = 5_000;
 /// A refused line is logged at most once in this many milliseconds for each reason.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
-use tallyd::cli::{backup, check, demo, graphite_rules, health, migrate, run};
+use tallyd::cli::{backup, check, demo, graphite_rules, health, manual, migrate, run};
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -32,6 +32,8 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::GraphiteRules { configured, only } => {
             print(&graphite_rules::rules(&run::load(configured)?.config, *only))
         }
+        Command::Completions { shell } => print(&manual::completions(*shell)),
+        Command::Man { directory } => manual::write(directory).map(|()| ExitCode::SUCCESS),
         Command::Health(arguments) => health::health(arguments),
     }
 }

@@ -4,8 +4,9 @@
 //! drops or of its send queue the answer is `None`, which callers take for unknown.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Wakes a thread that waits in `poll`, or a task: a pair of sockets.
 #[derive(Debug)]
@@ -130,4 +131,37 @@ pub fn raise_descriptor_limit() -> Option<u64> {
         return Some(soft);
     }
     Some(hard)
+}
+
+/// What the kernel gave a socket as its receive buffer, in the bytes that were asked for.
+pub fn receive_buffer(socket: &impl AsFd) -> io::Result<usize> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    let given = getsockopt(socket, sockopt::RcvBuf)?;
+    Ok(if cfg!(target_os = "linux") { given / 2 } else { given })
+}
+
+/// A socket that whoever started us had opened for us.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// What it is for: `FileDescriptorName=` of a systemd socket unit.
+    pub name: String,
+}
+
+/// The sockets that whoever started us had opened for us (systemd's socket activation). They are handed out once.
+pub fn inherited_sockets() -> io::Result<Vec<Inherited>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    // Nothing else is published by it, so no order is needed; that one caller wins is enough.
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    let own = |(fd, name)| {
+        #[expect(unsafe_code, reason = "a number from the environment becomes a socket of ours")]
+        // SAFETY: LISTEN_PID names this process, so the number is open and given to us, and to us alone; it is
+        // taken once, by the swap above.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Inherited { fd, name }
+    };
+    Ok(sd_notify::listen_fds_with_names()?.map(own).collect())
 }

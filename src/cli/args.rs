@@ -3,6 +3,7 @@
 use super::graphite_rules::Part;
 use crate::config;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
 /// Counts what your servers report, exactly, and tells Graphite.
@@ -53,6 +54,16 @@ pub enum Command {
         /// Print one of the two files only.
         #[arg(long, value_enum, value_name = "FILE")]
         only: Option<Part>,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory: tallyd(1) and one for each command.
+    Man {
+        /// Where to.
+        directory: PathBuf,
     },
     /// Ask a running tallyd whether it takes lines in; exit code 0 if it does. For containers.
     Health(Configured),

@@ -7,5 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod graphite_rules;
 pub mod health;
+pub mod manual;
 pub mod migrate;
+pub mod notify;
 pub mod run;

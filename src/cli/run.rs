@@ -4,6 +4,7 @@
 //! reloads what can be reloaded and says what cannot.
 
 use super::args::Configured;
+use super::notify;
 use crate::aggregate;
 use crate::clock::Clock;
 use crate::config::{self, Config, Loaded};
@@ -15,7 +16,7 @@ use signal_hook::iterator::Signals;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
 /// Time between two looks at the file.
@@ -45,12 +46,32 @@ pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
     {
         watch(path, events.sender.clone());
     }
+    let listening = service.addresses().ingest.join(", ");
+    notify::ready(&listening);
+    let patience = notify::watchdog();
     let mut running = config.clone();
     loop {
-        match events.inbox.recv() {
-            Ok(Event::Reload) => reload(arguments, &service, &mut running),
-            Ok(Event::Stop) | Err(_) => return Ok(exit_code(&service.stop())),
+        match next(&events, patience) {
+            Ok(Event::Reload) => {
+                notify::reloading();
+                reload(arguments, &service, &mut running);
+                notify::ready(&listening);
+            }
+            Err(RecvTimeoutError::Timeout) if service.is_ticking() => notify::alive(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                notify::stopping();
+                return Ok(exit_code(&service.stop()));
+            }
         }
+    }
+}
+
+/// The next event, or after a while that there was none.
+fn next(events: &Events, patience: Option<Duration>) -> Result<Event, RecvTimeoutError> {
+    match patience {
+        Some(patience) => events.inbox.recv_timeout(patience),
+        None => events.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }
 

@@ -5,8 +5,9 @@
 
 use super::{Options, UnixAddress};
 use crate::limits;
-use crate::sys;
+use crate::sys::{self, Inherited};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -55,6 +56,8 @@ pub struct DatagramSocket {
     /// Whether its buffer holds what may gather while its thread sleeps. A Unix socket's does not: it holds a
     /// few datagrams, and its senders wait.
     pub gathers: bool,
+    /// Datagrams that the kernel had dropped from it before it came to us, modulo 2³²: its former reader's.
+    pub drops_before: u32,
 }
 
 /// All ingest sockets, bound.
@@ -76,6 +79,14 @@ pub struct Bound {
     pub udp: Option<SocketAddr>,
 }
 
+/// What an inherited socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Adopted {
+    Udp,
+    Tcp,
+    Unix,
+}
+
 impl Drop for Bound {
     fn drop(&mut self) {
         for path in &self.paths {
@@ -86,17 +97,22 @@ impl Drop for Bound {
 }
 
 impl Bound {
-    /// Binds everything in the options.
-    pub fn bind(options: &Options) -> Result<Self, IngestError> {
+    /// Binds everything in the options; what is inherited takes the place of the addresses of its kind.
+    pub fn bind(options: &Options, inherited: Vec<Inherited>) -> Result<Self, IngestError> {
         let mut bound = Self::default();
+        let mut adopted = BTreeSet::new();
+        for Inherited { fd, name } in inherited {
+            let fail = |source| failure("inherited socket", &name, "LISTEN_FDS", source);
+            adopted.insert(bound.adopt(options, fd).map_err(fail)?);
+        }
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        for &address in &options.udp {
+        for &address in options.udp.iter().filter(|_| !adopted.contains(&Adopted::Udp)) {
             bound.bind_udp(options, address, threads)?;
         }
-        for &address in &options.tcp {
+        for &address in options.tcp.iter().filter(|_| !adopted.contains(&Adopted::Tcp)) {
             let only_v6 = has_v4_twin(&options.tcp, address);
             let socket = bind_ip(Type::STREAM, address, only_v6, false)
                 .and_then(|(socket, at)| socket.listen(BACKLOG).map(|()| (socket, at)));
@@ -105,12 +121,65 @@ impl Bound {
             bound.names.push(format!("tcp {address}"));
             bound.tcp.push(socket.into());
         }
-        for address in &options.unix {
+        for address in options.unix.iter().filter(|_| !adopted.contains(&Adopted::Unix)) {
             bound
                 .bind_unix(options, address)
                 .map_err(|source| failure("Unix socket", &address.path.display(), "ingest.unix", source))?;
         }
         Ok(bound)
+    }
+
+    /// Takes over a socket that was opened for us. It stays open where it came from, over our restarts, so its
+    /// path is not removed in the end.
+    fn adopt(&mut self, options: &Options, fd: OwnedFd) -> io::Result<Adopted> {
+        let socket = Socket::from(fd);
+        socket.set_nonblocking(true)?;
+        let (kind, at) = (socket.r#type()?, socket.local_addr()?);
+        let Some(ip) = at.as_socket() else {
+            let path =
+                at.as_pathname().map_or_else(|| "without a path".into(), |path| path.display().to_string());
+            if kind == Type::DGRAM {
+                self.names.push(format!("unix {path}, inherited"));
+                let name = format!("unix {path}");
+                self.datagrams.push(DatagramSocket {
+                    fd: socket.into(),
+                    name,
+                    gathers: false,
+                    drops_before: 0,
+                });
+            } else {
+                self.names.push(format!("unix stream {path}, inherited"));
+                self.unix_streams.push(OwnedFd::from(socket).into());
+            }
+            return Ok(Adopted::Unix);
+        };
+        if kind != Type::DGRAM {
+            self.names.push(format!("tcp {ip}, inherited"));
+            self.tcp.push(socket.into());
+            return Ok(Adopted::Tcp);
+        }
+        // Whoever opened it may have been allowed a larger buffer than we are: asking could only make it smaller.
+        let given = sys::receive_buffer(&socket)?;
+        if given < options.receive_buffer {
+            self.warnings.push(inherited_buffer_warning(ip, given, options.receive_buffer));
+        }
+        let drops_before = sys::receive_queue(&socket).map_or(0, |queue| queue.drops);
+        if drops_before > 0 {
+            self.warnings.push(format!(
+                "the kernel has dropped {drops_before} datagrams of the inherited socket udp {ip} since it was opened, \
+                 before this start; kernel_drops counts from here on"
+            ));
+        }
+        self.udp.get_or_insert(ip);
+        self.names.push(format!("udp {ip}, inherited"));
+        let gathers = given >= limits::GATHER_BUFFER_BYTES_MIN;
+        self.datagrams.push(DatagramSocket {
+            fd: socket.into(),
+            name: format!("udp {ip}"),
+            gathers,
+            drops_before,
+        });
+        Ok(Adopted::Udp)
     }
 
     fn bind_udp(
@@ -143,7 +212,12 @@ impl Bound {
                 }
             }
             let gathers = given >= limits::GATHER_BUFFER_BYTES_MIN;
-            self.datagrams.push(DatagramSocket { fd: socket.into(), name: format!("udp {at}"), gathers });
+            self.datagrams.push(DatagramSocket {
+                fd: socket.into(),
+                name: format!("udp {at}"),
+                gathers,
+                drops_before: 0,
+            });
         }
         Ok(())
     }
@@ -161,7 +235,7 @@ impl Bound {
             // Unix datagrams block their sender instead of being dropped; a larger buffer makes that rarer.
             drop(sys::set_receive_buffer(&socket, options.receive_buffer));
             let name = format!("unix {}", path.display());
-            self.datagrams.push(DatagramSocket { fd: socket.into(), name, gathers: false });
+            self.datagrams.push(DatagramSocket { fd: socket.into(), name, gathers: false, drops_before: 0 });
         }
         self.paths.push(path.clone());
         self.names.push(format!("unix {}{}", if address.stream { "stream " } else { "" }, path.display()));
@@ -245,6 +319,13 @@ fn buffer_warning(address: SocketAddr, given: usize, asked: usize) -> String {
     format!(
         "the kernel gave udp {address} a receive buffer of {given} bytes instead of the {asked} asked for: \
          raise it with `sysctl -w net.core.rmem_max={asked}`, or lower `ingest.receive_buffer`"
+    )
+}
+
+fn inherited_buffer_warning(address: SocketAddr, given: usize, wanted: usize) -> String {
+    format!(
+        "the inherited socket udp {address} has a receive buffer of {given} bytes, and `ingest.receive_buffer` is \
+         {wanted}: set ReceiveBuffer={wanted} in its socket unit"
     )
 }
 

@@ -75,7 +75,7 @@ impl DatagramThread {
     /// Reads until it is stopped, then drains the socket and hands over for the last time.
     pub fn run(mut self) -> nix::Result<()> {
         let mut buffers = Buffers::new(self.datagram_bytes_max);
-        let mut drops = 0;
+        let mut drops = self.socket.drops_before;
         while !self.stop.load(Ordering::Relaxed) {
             if self.receiver.recorder().tick_begun() {
                 self.note_drops(&mut drops);

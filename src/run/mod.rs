@@ -16,7 +16,7 @@ pub use store::{FILE as STORE_FILE, backup_path, open_stopped};
 
 use crate::aggregate::Totals;
 use crate::aggregate::epoch::Epoch;
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, WallMs};
 use crate::config::Config;
 use crate::flush::{self, Command, Flusher, Safe};
 use crate::forward::{Destination, DestinationStatus, Signal, expand};
@@ -27,8 +27,7 @@ use crate::limits;
 use crate::metric::Width;
 use crate::store::embedded::DiskError;
 use crate::store::{Store, StoreError};
-use crate::sys;
-use crate::sys::Waker;
+use crate::sys::{self, Inherited, Waker};
 use arc_swap::ArcSwap;
 use ingest::IngestThreads;
 use restart::Note;
@@ -147,6 +146,8 @@ pub struct Service {
     ready: Arc<AtomicBool>,
     note: Option<Note>,
     checkpoints: Option<(Arc<Checkpoints>, JoinHandle<()>)>,
+    books: Arc<Books>,
+    started_ms: WallMs,
     clock: Clock,
     width: Width,
     _web: tokio::runtime::Runtime,
@@ -162,10 +163,18 @@ struct Listeners {
 
 impl Listeners {
     fn bind(config: &Config) -> Result<Self, RunError> {
-        let mut ingest = Bound::bind(&config.ingest)?;
+        let mut inherited = sys::inherited_sockets()?;
+        let console = inherited_listener(&mut inherited, "console")?;
+        let http = inherited_listener(&mut inherited, "http")?;
+        let mut ingest = Bound::bind(&config.ingest, inherited)?;
         let mut warnings = std::mem::take(&mut ingest.warnings);
-        let console = listen("the console", "console.listen", config.console.listen)?;
-        let http = match listen("HTTP", "http.listen", config.http.listen) {
+        let console = match console {
+            None => listen("the console", "console.listen", config.console.listen)?,
+            inherited => inherited,
+        };
+        let http = match http
+            .map_or_else(|| listen("HTTP", "http.listen", config.http.listen), |one| Ok(Some(one)))
+        {
             Err(error) if !config.http.required => {
                 warnings.push(format!("going on without status and metrics: {error}"));
                 None
@@ -184,6 +193,16 @@ impl Listeners {
             ingest: self.ingest.names.clone(),
         }
     }
+}
+
+/// The listener of this name among the sockets that were opened for us.
+fn inherited_listener(inherited: &mut Vec<Inherited>, name: &str) -> io::Result<Option<TcpListener>> {
+    let Some(at) = inherited.iter().position(|socket| socket.name == name) else {
+        return Ok(None);
+    };
+    let listener = TcpListener::from(inherited.swap_remove(at).fd);
+    listener.set_nonblocking(true)?;
+    Ok(Some(listener))
 }
 
 fn listen(
@@ -259,6 +278,8 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         ready,
         note,
         checkpoints,
+        books,
+        started_ms: clock.now(),
         clock: clock.clone(),
         width: config.flush.bucket,
         _web: web,
@@ -400,6 +421,13 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether ticks come: what counts lives, and is not only there.
+    #[must_use]
+    pub fn is_ticking(&self) -> bool {
+        let last = self.books.last_tick_ms.load(Ordering::Relaxed).max(self.started_ms);
+        self.clock.now() - last < limits::STUCK_MS
     }
 
     /// Takes over what can be changed while running: idle rules, and what points are called.

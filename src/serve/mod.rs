@@ -29,9 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
 
-/// A flusher that has not ticked for so long is stuck, in milliseconds.
-const STUCK_MS: i64 = 10_000;
-
 /// Where HTTP is served, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -112,7 +109,7 @@ async fn index() -> &'static str {
 
 async fn live(State(server): State<Arc<Server>>) -> Response {
     let last = server.books.last_tick_ms.load(Ordering::Relaxed).max(server.started_ms);
-    if server.clock.now() - last < STUCK_MS {
+    if server.clock.now() - last < limits::STUCK_MS {
         "live\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "stuck: no tick for ten seconds\n").into_response()

@@ -7,6 +7,7 @@ mod dashboards;
 mod metrics;
 mod rules;
 mod series;
+mod service;
 
 use std::process::{Command, Output};
 
