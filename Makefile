@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup loom instructions test nightly fuzz bench demo
+.PHONY: help setup loom instructions test nightly fuzz bench deb msrv demo
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
@@ -43,6 +43,17 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 
 bench: ## the benches, optimised; what they printed once is in benches/record
 	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench sketch --bench unique --bench threads --bench tick --bench memory
+
+deb: ## packs tallyd for Debian into target/debian (needs cargo-deb)
+	@deploy/debian/build release
+
+# Says so and is no failure where that toolchain is not installed.
+msrv: ## checks that the oldest Rust which Cargo.toml names still builds it
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if ! cargo "+$$version" --version >/dev/null 2>&1; then \
+		echo "msrv: left out, since Rust $$version is not installed"; exit 0; \
+	fi; \
+	cargo "+$$version" check --locked --all-targets --target-dir target/msrv
 
 demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo

@@ -4,6 +4,7 @@
 
 mod containers;
 mod dashboards;
+mod debian;
 mod metrics;
 mod rules;
 mod series;
