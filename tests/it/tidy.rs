@@ -171,6 +171,28 @@ fn nothing_is_unfinished_or_skipped() {
     }
 }
 
+/// What a dependency asks of Rust is no more than what `Cargo.toml` says we ask. `make msrv` compiles with it.
+#[test]
+fn no_dependency_needs_a_newer_rust_than_we_name() {
+    let arguments = ["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform"];
+    let cargo = std::process::Command::new(env!("CARGO"))
+        .args(arguments)
+        .arg("x86_64-unknown-linux-gnu")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&cargo.stdout).unwrap();
+    let version = |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap()).collect() };
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100, "only {} packages", packages.len());
+    for package in packages {
+        let theirs = package["rust_version"].as_str().unwrap_or("0");
+        assert!(version(theirs) <= ours, "{} {} needs Rust {theirs}", package["name"], package["version"]);
+    }
+}
+
 #[test]
 fn dependencies_say_why_they_are_there() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();

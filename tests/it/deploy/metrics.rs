@@ -38,7 +38,7 @@ fn exposed(text: &str) -> BTreeMap<String, String> {
     types.map(|rest| rest.split_once(' ').unwrap()).map(|(name, kind)| (name.into(), kind.into())).collect()
 }
 
-/// The names of tallyd's own metrics in a PromQL expression.
+/// The names of tallyd's own metrics in an expression.
 fn named(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words

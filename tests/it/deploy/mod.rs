@@ -5,6 +5,7 @@
 mod containers;
 mod dashboards;
 mod debian;
+mod documents;
 mod metrics;
 mod rules;
 mod series;
