@@ -121,10 +121,8 @@ fn http_answers_who_names_it_and_shows_figures_that_parse() {
         let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
         assert!(value.parse::<f64>().is_ok(), "{line}");
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-        assert!(
-            name.starts_with("tallyd_") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
-            "{line}"
-        );
+        let ours = name.starts_with("tallyd_") || name.starts_with("process_");
+        assert!(ours && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{line}");
         let inner = labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}"));
         for label in inner.split(',').filter(|label| !label.is_empty()) {
             let (_, quoted) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));

@@ -91,7 +91,7 @@ fn run(block: &Block, tallyd: &Tallyd) {
 fn assert_counts(block: &Block, tallyd: &Tallyd, wanted: &str) {
     for part in wanted.trim_start_matches("counts ").split(", ") {
         let (name, value) = part.split_once(' ').unwrap();
-        let quoted = if name.contains('.') { format!("'{name}'") } else { name.to_owned() };
+        let quoted = if name.contains(['.', ';']) { format!("'{name}'") } else { name.to_owned() };
         let shown = |text: &str| {
             text.split([',', '{', '}', '\n']).any(|entry| entry.trim() == format!("{quoted}: {value}"))
         };
