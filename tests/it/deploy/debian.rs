@@ -93,6 +93,7 @@ fn the_package_installs_runs_upgrades_and_purges() {
     let second = pack("0.1.0-2", dir.path());
     // A run that was killed may have left it installed.
     dpkg(&root, &["--purge", "tallyd"]);
+    fs::remove_dir_all(root.join("var/lib/tallyd")).ok();
     let before = listing(&root);
 
     dpkg(&root, &["--install", first.to_str().unwrap()]);
