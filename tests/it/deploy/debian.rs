@@ -71,6 +71,8 @@ fn runs(root: &Path, logs: &Path) {
     command
         .env("TALLYD_INGEST_UDP", format!("127.0.0.1:{udp}"))
         .env("TALLYD_HTTP_LISTEN", &listen)
+        // As systemd does it (StateDirectory=).
+        .env("STATE_DIRECTORY", "/var/lib/tallyd")
         .env("TALLYD_CONSOLE_LISTEN", "off")
         .env("TALLYD_GRAPHITE_ADDRESS", "");
     let mut process = Process::start("installed", &command, logs);
@@ -123,7 +125,7 @@ fn the_package_installs_runs_upgrades_and_purges() {
     runs(&root, dir.path());
 
     let config = root.join("etc/tallyd/tallyd.toml");
-    let edited = fs::read_to_string(&config).unwrap().replace("bucket = \"10s\"", "bucket = \"20s\"");
+    let edited = fs::read_to_string(&config).unwrap().replace("prefix = \"stats\"", "prefix = \"shop\"");
     fs::write(&config, &edited).unwrap();
     fs::create_dir_all(root.join("var/lib/tallyd")).unwrap();
     dpkg(&root, &["--install", second.to_str().unwrap()]);
@@ -134,7 +136,7 @@ fn the_package_installs_runs_upgrades_and_purges() {
             .output()
             .unwrap(),
     );
-    assert!(said.contains("in buckets of 20s"), "{said}");
+    assert!(said.contains("shop.counters.shop.orders"), "{said}");
     runs(&root, dir.path());
 
     dpkg(&root, &["--remove", "tallyd"]);
