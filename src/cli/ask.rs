@@ -36,7 +36,10 @@ pub(super) fn ask(
 ) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
-    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut more = String::new();
+    for (name, value) in headers {
+        more.extend([name, ": ", value, "\r\n"]);
+    }
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n"

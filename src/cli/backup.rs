@@ -25,14 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub fn backup(arguments: &Backup) -> anyhow::Result<ExitCode> {
     let config = load(&arguments.configured)?.config;
     let folder = folder(&config)?;
-    let made = match asked(&config, &arguments.configured)? {
-        Some(made) => made,
-        None => {
-            let now = Clock::system().now();
-            let made = backup_path(folder, now)?;
-            open_stopped(&config, now)?.backup(&made, now)?;
-            made
-        }
+    let made = if let Some(made) = asked(&config, &arguments.configured)? {
+        made
+    } else {
+        let now = Clock::system().now();
+        let made = backup_path(folder, now)?;
+        open_stopped(&config, now)?.backup(&made, now)?;
+        made
     };
     let place = match &arguments.to {
         None => made,

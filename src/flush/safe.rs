@@ -61,7 +61,7 @@ impl Safe {
     }
 
     /// Brings batches to the disk, as far as it takes them.
-    pub(super) fn keep(&mut self, batches: &[Batch], now: WallMs) {
+    pub fn keep(&mut self, batches: &[Batch], now: WallMs) {
         let Some(mut journal) = self.journal.take() else {
             return;
         };
@@ -108,14 +108,14 @@ impl Safe {
     }
 
     /// Lets go of what the last checkpoint holds, if there was one.
-    pub(super) fn confirm_written(&mut self, now: WallMs) {
+    pub fn confirm_written(&mut self, now: WallMs) {
         if let Some(confirmed) = self.written.take() {
             self.confirm(&confirmed, now);
         }
     }
 
     /// Lets go of what a checkpoint holds.
-    pub(super) fn confirm(&mut self, confirmed: &[Confirmed], now: WallMs) {
+    pub fn confirm(&mut self, confirmed: &[Confirmed], now: WallMs) {
         let Some(journal) = &mut self.journal else {
             return;
         };

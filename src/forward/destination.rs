@@ -159,6 +159,8 @@ impl Destination {
 
     /// States until it is stopped and everything is stated or the time is up.
     pub fn run(mut self) {
+        // What the process before us had stated may have gone with a carbon that was killed meanwhile.
+        self.store.state_again(self.index, self.clock.now() - self.options.resend_ms).unwrap_or(0);
         let mut refused_since = None;
         loop {
             let seen = self.signal.state();

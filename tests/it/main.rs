@@ -39,6 +39,8 @@ mod statsd;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod store_oracle;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod support;

@@ -16,6 +16,9 @@ use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// Told of each key and its value.
+pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
+
 /// Keys with their new values; `None` removes.
 pub(super) type Layer = BTreeMap<Box<[u8]>, Option<Arc<[u8]>>>;
 
@@ -88,12 +91,7 @@ impl Archive {
     }
 
     /// Visits all keys in `[from, to)` in their order.
-    pub(super) fn visit(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn visit(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
@@ -195,7 +193,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(7);
             let mut frozen = None;
             for _ in 0..3_000 {
-                let key = vec![random.u8(b'a'..b'z'), random.u8(b'a'..b'f')];
+                let key = vec![random.u8(b'a'..=b'z'), random.u8(b'a'..=b'f')];
                 match random.u8(0..20) {
                     0 => frozen = archive.freeze().or(frozen),
                     1 if frozen.is_some() => {
@@ -219,7 +217,7 @@ mod tests {
                         archive.put(key, value);
                     }
                 }
-                let key = [random.u8(b'a'..b'z'), random.u8(b'a'..b'f')];
+                let key = [random.u8(b'a'..=b'z'), random.u8(b'a'..=b'f')];
                 assert_eq!(archive.get(&key).unwrap().as_deref(), model.get(&key[..]).map(Vec::as_slice));
             }
             let expected: Vec<_> = model.clone().into_iter().collect();

@@ -5,7 +5,7 @@
 //! nothing it holds in memory, so the file is opened anew before the next try. A file that is damaged, or newer
 //! than this program, is an error that says how to go on; nothing is ever written over it.
 
-use super::archive::Layer;
+use super::archive::{Each, Layer};
 use super::layout;
 use crate::limits;
 use crate::store::StoreError;
@@ -159,16 +159,15 @@ impl Disk {
 
     fn database(&self) -> Result<Database, DiskError> {
         let path = self.path.clone();
-        let opened = match &self.backend {
-            Some(backend) => match backend() {
+        let opened = if let Some(backend) = &self.backend {
+            match backend() {
                 Ok(backend) => builder().create_with_backend(Boxed(backend)),
                 Err(cause) => return Err(DiskError::Io { path, cause }),
-            },
-            None => {
-                // An empty file is what a full disk leaves of the first start.
-                let made = fs::metadata(&path).is_ok_and(|meta| meta.len() > 0);
-                if made { builder().open(&path) } else { builder().create(&path) }
             }
+        } else {
+            // An empty file is what a full disk leaves of the first start.
+            let made = fs::metadata(&path).is_ok_and(|meta| meta.len() > 0);
+            if made { builder().open(&path) } else { builder().create(&path) }
         };
         opened.map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => DiskError::InUse { path },
@@ -256,12 +255,7 @@ impl Disk {
         )
     }
 
-    pub(super) fn visit(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn visit(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         self.with_table(
             |table| {
                 for entry in table.range(from..to).map_err(|error| self.away(error))? {

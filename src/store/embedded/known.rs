@@ -22,7 +22,7 @@ const NEVER_DROPPED: [&str; 3] = ["packets_received", "metrics_received", "bad_l
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) series: Series,
-    /// Start of the last bucket with samples.
+    /// Start of the last bucket with samples; once it is forgotten, of the last with anything of it.
     pub(super) active: WallMs,
     /// Start of the first bucket with samples; what stands before it at this place was another's.
     pub(super) born: WallMs,
@@ -257,13 +257,14 @@ impl KnownSeries {
         })
     }
 
-    /// Forgets that a series is live; its past stays.
-    pub(super) fn forget(&mut self, id: Id) {
+    /// Forgets that a series is live; its past stays, in buckets up to the one that starts at `last`.
+    pub(super) fn forget(&mut self, id: Id, last: WallMs) {
         let Some(block) = self.blocks.get_mut(id.block as usize) else {
             return;
         };
         if let Some(Some(known)) = block.slots.get_mut(usize::from(id.slot)) {
             self.live -= usize::from(known.live);
+            known.active = known.active.max(last);
             known.forget();
             block.state_changed = true;
         }
@@ -332,6 +333,7 @@ impl KnownSeries {
                 block.state_changed |= block.kind == Kind::Gauge && rules.gauges == Idle::Drop;
                 *part = known.idle_part(rules, end);
                 if part.is_none() && !later {
+                    known.active = start;
                     known.forget();
                     self.live -= 1;
                     block.state_changed = true;

@@ -331,8 +331,9 @@ impl Store for EmbeddedStore {
             .map(|(id, known)| (id, known.series.key().to_owned()))
             .collect();
         let Inner { open, sealed, known, .. } = &mut *inner;
+        let last = sealed.last_key_value().map_or(WallMs::MIN, |(last, _)| *last);
         for (id, _) in &gone {
-            known.forget(*id);
+            known.forget(*id, last);
             open.remove(*id, |start| !sealed.contains_key(&start));
         }
         Ok(gone.into_iter().map(|(_, key)| key).collect())

@@ -244,12 +244,11 @@ impl Inner {
     }
 }
 
+/// Takes over a key and its value.
+type ReadKey<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>;
+
 /// Visits all keys of a sort.
-fn each(
-    archive: &Archive,
-    tag: u8,
-    read: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
-) -> Result<(), StoreError> {
+fn each(archive: &Archive, tag: u8, read: ReadKey<'_>) -> Result<(), StoreError> {
     let (from, to) = layout::all(tag);
     archive.visit(&from, &to, &mut |key, value| read(key, value).map_err(damaged))
 }

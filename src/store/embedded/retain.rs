@@ -10,26 +10,41 @@ use crate::clock::WallMs;
 use crate::limits;
 use crate::metric::Class;
 use crate::store::StoreError;
+use std::collections::BTreeMap;
 
 impl Inner {
     /// Lets go of what is past its keep.
     pub(super) fn let_go(&mut self, rules: &Rules, now: WallMs) -> Result<(), StoreError> {
         let ladder = &rules.ladder;
-        // Nothing that is still to be rolled up goes.
-        let marked = self.marks.all().map(|cell| cell.start).min().unwrap_or(WallMs::MAX);
+        // Nothing that is still to be rolled up goes: what a mark is made of, and what will be made with that.
+        let mut marks: BTreeMap<usize, WallMs> = BTreeMap::new();
+        for cell in self.marks.all() {
+            if let Some(level) = ladder.level_of(cell.width) {
+                let first = marks.entry(level).or_insert(WallMs::MAX);
+                *first = cell.start.min(*first);
+            }
+        }
+        let marked = |class: Class, level: usize| {
+            let upto = ladder.coarser(class, level).unwrap_or(level);
+            marks.range(..=upto).map(|(_, first)| *first).min().unwrap_or(WallMs::MAX)
+        };
         let needed = self.needs.iter().filter_map(|needs| needs.out.keys().next()).min();
         let needed = needed.map_or(WallMs::MAX, |&oldest| oldest.max(now - limits::OUTSTANDING_MS_MAX));
-        let finest = Class::ALL.map(|class| ladder.oldest(class, 0, now)).into_iter().min();
-        let finest = finest.unwrap_or(WallMs::MIN).min(marked).min(needed);
+        let finest = Class::ALL.map(|class| ladder.oldest(class, 0, now).min(marked(class, 0)));
+        let finest = finest.into_iter().min().unwrap_or(WallMs::MIN).min(needed);
         self.let_go_of_versions(finest);
         for class in Class::ALL {
             for level in ladder.chain(class).collect::<Vec<_>>() {
-                let oldest = if level == 0 { finest } else { ladder.oldest(class, level, now).min(marked) };
+                let oldest = if level == 0 {
+                    finest
+                } else {
+                    ladder.oldest(class, level, now).min(marked(class, level))
+                };
                 self.let_go_of(rules, class, level, oldest)?;
             }
         }
         let expired = |class: Class, active: WallMs| {
-            ladder.chain(class).all(|level| active < ladder.oldest(class, level, now))
+            active < finest && ladder.chain(class).all(|level| active < ladder.oldest(class, level, now))
         };
         // A place is given to another series only when no bucket of any width can hold both.
         let apart = now - limits::PLACE_REUSE_MS.max(ladder.amend_window_ms() + limits::PLACE_REUSE_MS / 2);

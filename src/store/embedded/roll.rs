@@ -153,14 +153,13 @@ impl Rolled {
             return;
         };
         let part = if part.tally.kind() == Kind::Gauge { standing(at, part) } else { part };
-        match mine {
-            Some(mine) => mine.tally.merge(part.tally, &self.bounds),
-            None => {
-                let mut tally = Tally::empty(part.tally.kind());
-                // Not moved as it is: what is exact in a fine bucket may be too much in a coarse one.
-                tally.merge(part.tally, &self.bounds);
-                *mine = Some(Part { tally, before: part.before, idle: false });
-            }
+        if let Some(mine) = mine {
+            mine.tally.merge(part.tally, &self.bounds);
+        } else {
+            let mut tally = Tally::empty(part.tally.kind());
+            // Not moved as it is: what is exact in a fine bucket may be too much in a coarse one.
+            tally.merge(part.tally, &self.bounds);
+            *mine = Some(Part { tally, before: part.before, idle: false });
         }
     }
 

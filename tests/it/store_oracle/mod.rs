@@ -1,0 +1,570 @@
+//! The embedded store against a naive one that keeps every sample, under random operations: batches of all kinds in
+//! time, late and early, folds, strikes, forgetting, checkpoints, restarts, kills and losses of power, and reads of
+//! anything at any moment. `TALLYD_TEST_LONG=N` plays N times as many.
+
+pub(crate) mod file;
+mod model;
+
+use chrono::{NaiveDate, NaiveTime};
+use file::VirtualFile;
+use model::{Expected, Model, Said, What, changes, tally};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use tallyd::calendar::Calendar;
+use tallyd::limits;
+use tallyd::metric::gauge::{Change, Order};
+use tallyd::metric::ladder::Step;
+use tallyd::metric::{Bounds, Class, Kind, Ladder, Series, Tally, Width};
+use tallyd::store::embedded::{EmbeddedStore, Rules};
+use tallyd::store::{Applied, Confirmed, Idle, IdleRules, Outstanding, Reading, Store};
+
+/// Random operations of a world, and worlds on each store.
+const OPERATIONS: usize = 500;
+const WORLDS: u64 = 100;
+const BOUNDS: Bounds = Bounds { timer_exact_max: 8, set_exact_max: 6 };
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+const GRACE_MS: i64 = 1_000;
+
+/// Zones with days of changed clocks among what the worlds live through.
+const PLACES: [(&str, (i32, u32, u32), u32); 6] = [
+    ("UTC", (2026, 11, 23), 0),
+    ("Europe/Berlin", (2026, 3, 28), 0),
+    ("Europe/Berlin", (2026, 10, 24), 4),
+    ("Asia/Kathmandu", (2026, 11, 23), 0),
+    ("Australia/Lord_Howe", (2026, 4, 4), 0),
+    ("Australia/Lord_Howe", (2026, 10, 3), 2),
+];
+
+/// Says how to see a failure again.
+struct Told {
+    seed: u64,
+    on_disk: bool,
+    operation: usize,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self { seed, on_disk, operation } = self;
+            eprintln!("seed {seed} on_disk {on_disk} failed in operation {operation}");
+        }
+    }
+}
+
+struct World {
+    random: StdRng,
+    rules: Rules,
+    store: Option<EmbeddedStore>,
+    file: Option<VirtualFile>,
+    model: Model,
+    /// The model as it was at the last checkpoint.
+    checkpointed: Model,
+    /// What a journal would hold, and what the checkpoint before lets it forget.
+    journal: Vec<Said>,
+    confirmed: Vec<Confirmed>,
+    now: i64,
+    /// Who counts, their last number, and when that was.
+    producers: Vec<(u128, u64, i64)>,
+    idle: IdleRules,
+}
+
+fn ladder(random: &mut StdRng) -> (Ladder, i64) {
+    let (zone, (year, month, day), hour) = PLACES[random.random_range(0..PLACES.len())];
+    let calendar = Calendar::new(zone, NaiveTime::from_hms_opt(hour, 0, 0).unwrap()).unwrap();
+    let date = NaiveDate::from_ymd_opt(year, month, day).unwrap();
+    let base =
+        date.and_hms_opt(12, 0, 0).unwrap().and_utc().timestamp_millis() + random.random_range(0..DAY_MS);
+    let steps = |steps: &[(u64, i64)]| -> Vec<Step> {
+        let step = |&(secs, keep_ms)| Step { width: Width::from_ms(secs * 1_000), keep_ms };
+        steps.iter().map(step).collect()
+    };
+    let (bucket, keep, figures) = match random.random_range(0..8) {
+        0 => (1, steps(&[(1, HOUR_MS), (5, 2 * HOUR_MS)]), steps(&[(5, DAY_MS), (86_400, 99 * DAY_MS)])),
+        1 => {
+            (10, steps(&[(30, 3 * HOUR_MS), (90, 9 * HOUR_MS)]), steps(&[(90, DAY_MS), (3_600, 9 * DAY_MS)]))
+        }
+        2 => (10, steps(&[(10, 2 * HOUR_MS)]), Vec::new()),
+        _ => (
+            10,
+            steps(&[(10, 2 * HOUR_MS), (60, 6 * HOUR_MS), (900, 3 * DAY_MS)]),
+            steps(&[(60, 12 * HOUR_MS), (900, 40 * DAY_MS), (86_400, 365 * DAY_MS)]),
+        ),
+    };
+    (Ladder::new(Width::from_ms(bucket * 1_000), &keep, &figures, HOUR_MS, calendar), base)
+}
+
+fn any_idle(random: &mut StdRng) -> IdleRules {
+    let mut any = || [Idle::Zero, Idle::Keep, Idle::Drop][random.random_range(0..3)];
+    let (counters, timers, sets, gauges) = (any(), any(), any(), any());
+    IdleRules { counters, timers, sets, gauges, gauges_ttl: random.random_range(1..4), after_ms: None }
+}
+
+impl World {
+    fn new(seed: u64, on_disk: bool) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (ladder, now) = ladder(&mut random);
+        let width = ladder.bucket().ms();
+        let rules = Rules {
+            ladder,
+            bounds: BOUNDS,
+            bytes_max: usize::MAX,
+            destinations: vec!["a:2003".to_owned(), "b:2003".to_owned()],
+            history: vec!["h.*".to_owned()],
+            figures: vec!["f.*".to_owned()],
+        };
+        let mut all = Vec::new();
+        for kind in Kind::ALL {
+            for (class, prefix) in Class::ALL.into_iter().zip(["p", "h", "f"]) {
+                all.extend((0..2).map(|n| (Series::new(kind, &format!("{prefix}.{n}")), class)));
+            }
+        }
+        let idle = any_idle(&mut random);
+        let model = Model::new(all, idle.clone(), width, 2);
+        let file = on_disk.then(|| VirtualFile::new(seed));
+        let mut world = Self {
+            producers: (0..3).map(|_| (random.random(), 0, now)).collect(),
+            random,
+            rules,
+            store: None,
+            file,
+            checkpointed: model.clone(),
+            model,
+            journal: Vec::new(),
+            confirmed: Vec::new(),
+            now,
+            idle,
+        };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        self.store = Some(match &self.file {
+            None => EmbeddedStore::in_memory(self.rules.clone(), self.idle.clone()),
+            Some(file) => {
+                let disk = file.open().unwrap();
+                EmbeddedStore::on_disk(self.rules.clone(), self.idle.clone(), disk, self.now).unwrap()
+            }
+        });
+    }
+
+    fn store(&self) -> &EmbeddedStore {
+        self.store.as_ref().unwrap()
+    }
+
+    fn step(&mut self) {
+        self.now += self.random.random_range(0..2_500);
+        match self.random.random_range(0..100) {
+            0..45 => self.apply(),
+            45..58 => self.fold(),
+            58..61 => self.now += self.random.random_range(0..20 * 60_000),
+            61 => self.leap(),
+            62..76 => self.read(),
+            76..82 => self.look_at_a_sealed_bucket(),
+            82..87 => self.strike(),
+            87 => self.state_again(),
+            88..90 => self.look_at_the_present(),
+            90 => self.forget(),
+            91 => {
+                // How long a gauge was idle is remembered only under a rule that counts it.
+                let IdleRules { gauges, gauges_ttl, .. } = self.idle;
+                self.idle = IdleRules { gauges, gauges_ttl, ..any_idle(&mut self.random) };
+                self.store().set_idle_rules(self.idle.clone());
+                self.model.idle = self.idle.clone();
+            }
+            92..96 => self.checkpoint(),
+            96 if self.file.is_some() => {
+                self.checkpoint();
+                self.store = None;
+                self.open();
+            }
+            97..100 if self.file.is_some() => self.crash(),
+            _ => {}
+        }
+    }
+
+    /// A long time passes; now and then so much that producers are forgotten.
+    fn leap(&mut self) {
+        let leap = if self.random.random_range(0..4) == 0 { 60 * HOUR_MS } else { 8 * HOUR_MS };
+        self.now += self.random.random_range(HOUR_MS..leap);
+    }
+
+    fn any_bucket(&mut self) -> i64 {
+        let time = match self.random.random_range(0..20) {
+            0..13 => self.now,
+            13..17 => self.now - self.random.random_range(0..120_000),
+            17 => self.now - self.random.random_range(0..HOUR_MS + 60_000),
+            _ => self.now + self.random.random_range(0..limits::TIMESTAMP_AHEAD_MS_MAX),
+        };
+        self.rules.ladder.bucket().start_of(time)
+    }
+
+    fn any_sample(&mut self, series: usize, said: &Said) -> What {
+        let random = &mut self.random;
+        match self.model.all[series].0.kind() {
+            Kind::Counter => What::Count(random.random_range(-5_000..50_000)),
+            Kind::Timer => What::Time(f64::from(random.random_range(1..100_000_u32)) / 8.0),
+            Kind::Set => What::Member(random.random_range(0..40)),
+            Kind::Gauge => {
+                let time = said.bucket + random.random_range(0..self.rules.ladder.bucket().ms());
+                let order = Order { time, producer: said.producer, number: said.number };
+                let value = f64::from(random.random_range(-1_000..1_000));
+                let (set, delta) = if random.random() { (Some(value), 0.0) } else { (None, value) };
+                What::Change(order, Change { set, delta })
+            }
+        }
+    }
+
+    fn apply(&mut self) {
+        let which = self.random.random_range(0..self.producers.len());
+        let bucket = self.any_bucket();
+        let (producer, number, last) = &mut self.producers[which];
+        if self.now - *last > DAY_MS {
+            // Who counts does so all the time, or has begun anew.
+            (*producer, *number) = (self.random.random(), 0);
+        }
+        *number += 1;
+        *last = self.now;
+        let mut said = Said { producer: *producer, number: *number, bucket, samples: Vec::new() };
+        for _ in 0..self.random.random_range(1..8) {
+            let series = self.random.random_range(0..self.model.all.len());
+            let is_gauge = self.model.all[series].0.kind() == Kind::Gauge;
+            // The flusher makes one change of all that a gauge had at one time.
+            if !(is_gauge && said.samples.iter().any(|(other, _)| *other == series)) {
+                let what = self.any_sample(series, &said);
+                said.samples.push((series, what));
+            }
+        }
+        let batch = said.batch(&self.model.all, &BOUNDS);
+        let applied = self.store().apply(batch.clone(), self.now).unwrap();
+        let end = bucket + self.rules.ladder.bucket().ms();
+        let window = self.rules.ladder.amend_window_ms();
+        match applied {
+            Applied::Done => {
+                assert!(end + window + limits::LATE_MARGIN_MS > self.now, "too late to be taken");
+                self.model.apply(&said);
+            }
+            Applied::Late => {
+                assert!(end + window + limits::LATE_MARGIN_MS <= self.now, "{bucket} at {}", self.now);
+                self.model.watermarks.insert(said.producer, said.number);
+            }
+            other => panic!("{other:?}"),
+        }
+        if self.random.random_range(0..8) == 0 {
+            assert_eq!(self.store().apply(batch, self.now).unwrap(), Applied::Duplicate);
+        }
+        self.journal.push(said);
+    }
+
+    fn fold(&mut self) {
+        let folded = self.store().fold(self.now - GRACE_MS, self.now).unwrap();
+        let expected = self.model.fold(self.now - GRACE_MS, self.now);
+        let oldest = Class::ALL.map(|class| self.rules.ladder.oldest(class, 0, self.now));
+        self.model.oldest = self.model.oldest.max(oldest.into_iter().max().unwrap());
+        assert_eq!((folded.sealed, folded.amended, folded.shed), (expected.0, expected.1, 0));
+    }
+
+    fn checkpoint(&mut self) {
+        let confirmed = self.store().checkpoint(self.now).unwrap();
+        if self.file.is_none() {
+            return assert_eq!(confirmed, []);
+        }
+        // The journal is a checkpoint behind: what it has twice must not count twice.
+        let before = std::mem::replace(&mut self.confirmed, confirmed);
+        self.journal.retain(|said| {
+            !before.iter().any(|one| one.producer == said.producer && one.number >= said.number)
+        });
+        self.checkpointed = self.model.clone();
+    }
+
+    fn crash(&mut self) {
+        let file = self.file.clone().unwrap();
+        if self.random.random() {
+            file.kill();
+        } else {
+            file.lose_power();
+        }
+        self.store = None;
+        self.open();
+        self.model = self.checkpointed.clone();
+        self.model.idle = self.idle.clone();
+        for said in std::mem::take(&mut self.journal) {
+            self.replay(&said);
+            self.journal.push(said);
+        }
+    }
+
+    /// As `flush::recover` does it.
+    fn replay(&mut self, said: &Said) {
+        let then = said.bucket + self.rules.ladder.bucket().ms();
+        loop {
+            let applied = self.store().apply(said.batch(&self.model.all, &BOUNDS), then).unwrap();
+            let had = self.model.watermarks.get(&said.producer).copied().unwrap_or(0);
+            match applied {
+                Applied::Done => {
+                    assert!(had < said.number, "a batch counts twice");
+                    self.model.apply(said);
+                }
+                Applied::Duplicate => assert!(had >= said.number, "a batch is lost"),
+                Applied::Late => drop(self.model.watermarks.insert(said.producer, said.number)),
+                Applied::Gap { watermark } => {
+                    self.store().pass(said.producer, watermark + 1, said.number - 1).unwrap();
+                    continue;
+                }
+            }
+            return;
+        }
+    }
+
+    fn read(&mut self) {
+        let ladder = self.rules.ladder.clone();
+        let level = self.random.random_range(0..=ladder.levels().len());
+        let span = [60_000, HOUR_MS, 2 * DAY_MS][self.random.random_range(0..3)];
+        let from = self.now - self.random.random_range(0..span);
+        let to = from + self.random.random_range(1..span + 60_000);
+        let all: Vec<usize> =
+            (0..self.model.all.len()).filter(|_| self.random.random_range(0..4) == 0).collect();
+        let series: Vec<Series> = all.iter().map(|&n| self.model.all[n].0.clone()).collect();
+        let found = self.store().read(&series, level, from, to).unwrap();
+        assert_eq!(found.len(), all.len());
+        for (found, number) in found.into_iter().zip(all) {
+            self.compare(number, level, (from, to), &found);
+        }
+    }
+
+    fn compare(&self, number: usize, level: usize, (from, to): (i64, i64), found: &[Reading]) {
+        let ladder = &self.rules.ladder;
+        let (series, class) = &self.model.all[number];
+        let level = ladder.chain(*class).rfind(|of| *of <= level).unwrap();
+        let expected = self.model.read(ladder, number, level, from, to);
+        let mut expected: BTreeMap<i64, Expected> =
+            expected.into_iter().map(|one| (one.span.start, one)).collect();
+        let what = || format!("{series:?} at level {level} in {from}..{to}, now {}", self.now);
+        let nothing = |reading: &&Reading| {
+            matches!(&reading.tally, Tally::Gauge(gauge) if gauge.is_empty()) && reading.before.is_none()
+        };
+        assert!(found.is_sorted_by(|a, b| a.start < b.start), "{}", what());
+        for reading in found.iter().filter(|reading| !nothing(reading)) {
+            let Some(expected) = expected.remove(&reading.start) else {
+                panic!("{}: nothing was counted in {reading:?}", what());
+            };
+            assert_eq!((reading.start, reading.end), (expected.span.start, expected.span.end), "{}", what());
+            same(&reading.tally, &expected.samples, level > 0, &what);
+            if let Tally::Gauge(gauge) = &reading.tally {
+                if expected.values.iter().any(|value| value.is_nan()) {
+                    continue;
+                }
+                let value = gauge.value(reading.before);
+                assert_eq!(value, expected.values.last().copied(), "{}: {reading:?} {expected:?}", what());
+                if level > 0 {
+                    let sets = || gauge.changes().iter().map(|(_, change)| change.set.unwrap());
+                    let values = || expected.values.iter().copied();
+                    assert_eq!(sets().reduce(f64::min), values().reduce(f64::min), "{}", what());
+                    assert_eq!(sets().reduce(f64::max), values().reduce(f64::max), "{}", what());
+                }
+            }
+        }
+        let oldest = ladder.oldest(*class, level, self.model.latest.max(self.now));
+        let must = |one: &&Expected| {
+            let unsure = one.samples.is_empty() && one.values.iter().all(|value| value.is_nan());
+            one.span.start >= oldest && !(unsure && matches!(series.kind(), Kind::Gauge))
+        };
+        if let Some(lost) = expected.values().find(must) {
+            panic!("{}: lost {lost:?}", what());
+        }
+    }
+
+    fn look_at_a_sealed_bucket(&mut self) {
+        let oldest = Class::ALL.map(|class| self.rules.ladder.oldest(class, 0, self.now)).into_iter().min();
+        let starts: Vec<i64> = self.model.sealed.range(oldest.unwrap()..).map(|(start, _)| *start).collect();
+        if starts.is_empty() {
+            return;
+        }
+        let start = starts[self.random.random_range(0..starts.len())];
+        let sealed = self.store().sealed(start).unwrap().expect("it was sealed");
+        assert_eq!((sealed.start, sealed.width), (start, self.rules.ladder.bucket()));
+        let mut stated = self.model.sealed[&start].clone();
+        for entry in &sealed.entries {
+            let number = self.model.all.iter().position(|(series, _)| *series == entry.series).unwrap();
+            let what = || format!("{:?} in the sealed bucket {start}", entry.series);
+            let expected = stated.remove(&number).unwrap_or_else(|| panic!("{} {entry:?}", what()));
+            assert_eq!(entry.idle, expected.idle.is_some(), "{}", what());
+            if expected.before.is_none_or(|before| !before.is_nan()) {
+                assert_eq!(entry.before, expected.before, "{}", what());
+            }
+            let samples = expected.idle.unwrap_or_else(|| self.model.of(number, start, false));
+            same(&entry.tally, &samples, false, &what);
+        }
+        stated.retain(|_, stated| !stated.perhaps);
+        assert!(stated.is_empty(), "{start} lacks {stated:?}");
+    }
+
+    fn outstanding(&self, destination: usize) -> Vec<Outstanding> {
+        let out = self.store().outstanding(destination).unwrap();
+        assert!(out.is_sorted_by(|a, b| a.bucket > b.bucket), "newest first");
+        let model = &self.model.out[destination];
+        let week = self.model.latest.max(self.now) - limits::OUTSTANDING_MS_MAX;
+        for start in model.range(week..) {
+            assert!(out.iter().any(|one| one.bucket == *start), "{start} is not on the list");
+        }
+        for one in &out {
+            assert!(self.model.sealed.contains_key(&one.bucket));
+            let sealed = self.store().sealed(one.bucket).unwrap().expect("what is needed is there");
+            assert_eq!(sealed.version, one.version);
+        }
+        out
+    }
+
+    fn strike(&mut self) {
+        let destination = self.random.random_range(0..2);
+        for one in self.outstanding(destination) {
+            let other = Outstanding { version: one.version ^ 1, ..one };
+            assert!(!self.store().strike(destination, other).unwrap());
+            if self.random.random_range(0..4) > 0 {
+                assert!(self.store().strike(destination, one).unwrap());
+                self.model.strike(destination, one.bucket);
+            }
+        }
+    }
+
+    fn state_again(&mut self) {
+        let (destination, since) =
+            (self.random.random_range(0..2), self.now - self.random.random_range(0..HOUR_MS));
+        self.store().state_again(destination, since).unwrap();
+        self.model.state_again(destination, since);
+    }
+
+    fn forget(&mut self) {
+        let kind = Kind::ALL[self.random.random_range(0..4)];
+        let end = self.random.random_range(0..2_u8).to_string();
+        let mut gone = self.store().forget(kind, &|key| key.ends_with(&end)).unwrap();
+        gone.sort();
+        assert_eq!(gone, self.model.forget(kind, |key| key.ends_with(&end)));
+    }
+
+    fn look_at_the_present(&mut self) {
+        assert_eq!(self.store().series_count(), self.model.live());
+        let mut expected = self.model.present();
+        for present in self.store().present(Kind::Gauge).unwrap() {
+            let known = expected.remove(present.series.key()).expect("it is live");
+            if let Some(value) = known {
+                assert_eq!(present.gauge, value, "{:?}", present.series);
+            }
+        }
+        assert!(expected.is_empty(), "{expected:?}");
+    }
+
+    /// Days later everything is at its level and nothing finer than it should be.
+    fn finish(&mut self) {
+        for hours in [96, 96, 5, 5, 5, 0] {
+            self.now += hours * HOUR_MS;
+            for destination in 0..2 {
+                for one in self.store().outstanding(destination).unwrap() {
+                    self.store().strike(destination, one).unwrap();
+                    self.model.strike(destination, one.bucket);
+                }
+            }
+            self.apply();
+            self.fold();
+        }
+        self.fold();
+        let finest = Class::ALL.map(|class| self.rules.ladder.oldest(class, 0, self.now));
+        let finest = finest.into_iter().min().unwrap();
+        for level in 0..self.rules.ladder.levels().len() {
+            for number in 0..self.model.all.len() {
+                let series = [self.model.all[number].0.clone()];
+                let range = (0, self.now + 2 * DAY_MS);
+                let found = self.store().read(&series, level, range.0, range.1).unwrap().remove(0);
+                self.compare(number, level, range, &found);
+                let old = |reading: &&Reading| level == 0 && reading.start < finest;
+                assert_eq!(found.iter().find(old), None, "past its keep, which begins at {finest}");
+            }
+        }
+    }
+}
+
+/// Whether a tally is that of the samples: exactly while it is kept so, else within one percent.
+fn same(tally_found: &Tally, samples: &[What], rolled: bool, what: &dyn Fn() -> String) {
+    let expected = tally(
+        tally_found.kind(),
+        samples,
+        &Bounds { timer_exact_max: usize::MAX, set_exact_max: usize::MAX },
+    );
+    match (tally_found, &expected) {
+        (Tally::Counter(found), Tally::Counter(expected)) => assert_eq!(found, expected, "{}", what()),
+        (Tally::Gauge(found), Tally::Gauge(_)) if !rolled => {
+            let mut expected = changes(samples);
+            expected.sort_by_key(|(order, _)| *order);
+            assert_eq!(found.changes(), expected, "{}", what());
+        }
+        (Tally::Gauge(_), Tally::Gauge(_)) => {}
+        (Tally::Timer(found), Tally::Timer(expected)) => {
+            assert_eq!(found.events(), expected.events(), "{}", what());
+            let sorted = |values: &[f64]| {
+                let mut values = values.to_vec();
+                values.sort_by(f64::total_cmp);
+                values
+            };
+            let truth = sorted(expected.values().unwrap());
+            if let Some(values) = found.values() {
+                assert_eq!(sorted(values), truth, "{}", what());
+            } else {
+                assert!(truth.len() > BOUNDS.timer_exact_max, "{}: sketched too soon", what());
+                let found = found.distribution().unwrap();
+                let sum: f64 = truth.iter().sum();
+                assert!((found.sum - sum).abs() <= sum * 1e-12, "{}", what());
+                assert_eq!((found.min, found.max), (truth[0], truth[truth.len() - 1]), "{}", what());
+                for percent in [10.0_f64, 50.0, 90.0] {
+                    let found = found.part(percent).unwrap().boundary;
+                    let rank = (percent / 100.0 * truth.len() as f64 + 0.5).floor() as usize;
+                    let truth = truth[rank - 1];
+                    assert!((found / truth - 1.0).abs() <= 0.0101, "{}: {found} for {truth}", what());
+                }
+            }
+        }
+        (Tally::Set(found), Tally::Set(_)) => {
+            let members = Model::members(samples);
+            if members.len() <= BOUNDS.set_exact_max {
+                let tallyd::metric::Unique::Exact(found) = &**found else {
+                    panic!("{}: estimated too soon", what());
+                };
+                assert!(
+                    found.len() == members.len() && found.iter().all(|hash| members.contains(hash)),
+                    "{}",
+                    what()
+                );
+            } else {
+                let (found, truth) = (found.count() as f64, members.len() as f64);
+                // Two of few members share a register now and then.
+                assert!((found - truth).abs() <= 1.0 + 0.03 * truth, "{}: {found} for {truth}", what());
+            }
+        }
+        (found, expected) => panic!("{}: {found:?} for {expected:?}", what()),
+    }
+}
+
+fn play(seed: u64, on_disk: bool) {
+    let mut told = Told { seed, on_disk, operation: 0 };
+    let mut world = World::new(seed, on_disk);
+    for operation in 0..OPERATIONS {
+        told.operation = operation;
+        world.step();
+    }
+    world.finish();
+}
+
+pub(crate) fn times() -> u64 {
+    std::env::var("TALLYD_TEST_LONG").ok().map_or(1, |long| long.parse().unwrap_or(10))
+}
+
+#[test]
+fn the_store_in_memory_answers_as_the_naive_one() {
+    (0..WORLDS * times()).for_each(|seed| play(seed, false));
+}
+
+#[test]
+fn the_store_on_disk_answers_as_the_naive_one_over_crashes() {
+    (0..WORLDS * times()).for_each(|seed| play(seed, true));
+}
