@@ -213,6 +213,7 @@ fn start_unprivileged(launch: &Launch, receive_buffer: usize) {
             env!("CARGO_BIN_EXE_tallyd"),
             "run",
         ])
+        .env("TALLYD_STORE_URL", "memory:")
         .env("TALLYD_INGEST_RECEIVE_BUFFER", receive_buffer.to_string())
         .env("RUNTIME_DIRECTORY", launch.dir())
         .env("TALLYD_INGEST_UDP", at(launch.ports.statsd))
