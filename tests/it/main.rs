@@ -15,6 +15,8 @@ mod deploy;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod durability;
+#[cfg(test)]
 mod encoding;
 #[cfg(test)]
 mod graphite;

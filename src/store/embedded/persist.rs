@@ -58,7 +58,8 @@ impl EmbeddedStore {
             Err(error) => {
                 inner.archive.failed();
                 let since = inner.failing.take().map_or(now, |(_, since)| since);
-                inner.failing = Some((error.to_string(), since));
+                let cure = "free some space on its disk, or make it writable";
+                inner.failing = Some((format!("{error}; {cure}"), since));
             }
         }
         drop(inner);

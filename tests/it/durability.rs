@@ -1,0 +1,193 @@
+//! What survives on disk, seen from outside: kill -9 under load, a full disk, a damaged file, backup and restore.
+
+use crate::support::{Launch, Tallyd, time, wait_until};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// Lines a second, thirty a datagram.
+const RATE: u64 = 50_000;
+/// Kills of the short form; the long one has 20.
+const KILLS: u64 = 4;
+/// Tick, and what a busy machine may be late by.
+const TICK: Duration = Duration::from_millis(200 + 300);
+
+/// Buckets of a second in a store on disk, and no Graphite.
+fn on_disk(folder: &Path) -> Launch {
+    Launch::native("[flush]\nbucket = \"1s\"\n[graphite]\naddress = []\n")
+        .env("TALLYD_STORE_URL", &format!("file:{}", folder.display()))
+}
+
+/// What a counter adds up to over all buckets there are.
+fn sum(tallyd: &Tallyd, name: &str) -> f64 {
+    let reply = tallyd.http_get(&format!("/api/v1/query?name={name}&from=-2h&step=1m&stat=sum"));
+    let answer: Value = serde_json::from_str(&reply.body).unwrap();
+    let lines = answer["series"].as_array().into_iter().flatten();
+    lines.flat_map(|line| line["points"].as_array().unwrap()).filter_map(|point| point[1].as_f64()).sum()
+}
+
+fn store_status(tallyd: &Tallyd) -> Value {
+    let status: Value = serde_json::from_str(&tallyd.http_get("/api/v1/status").body).unwrap();
+    status["store"].clone()
+}
+
+/// Sends thirty counters a datagram for so long; returns how many datagrams.
+fn load(tallyd: &Tallyd, span: Duration) -> u64 {
+    let datagram: Vec<String> = (0..30).map(|n| format!("hits.n{n}:1|c")).collect();
+    let datagram = datagram.join("\n");
+    let started = time::now();
+    let mut sent = 0;
+    while started.elapsed() < span {
+        tallyd.send_udp(datagram.as_bytes());
+        sent += 1;
+        let due = Duration::from_secs_f64(sent as f64 * 30.0 / RATE as f64);
+        time::sleep(due.saturating_sub(started.elapsed()));
+    }
+    sent
+}
+
+#[test]
+fn a_kill_costs_at_most_a_tick_and_nothing_counts_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = on_disk(&folder.path().join("store"));
+    let kills = if std::env::var_os("TALLYD_TEST_LONG").is_some() { 20 } else { KILLS };
+    let mut tallyd = launch.start();
+    let mut found_before = [0.0; 30];
+    for kill in 0..kills {
+        // Not in step with ticks and buckets.
+        let sent = load(&tallyd, Duration::from_millis(1_300 + kill * 377 % 1_000));
+        tallyd.kill9();
+        let started = time::now();
+        tallyd = launch.start();
+        assert!(started.elapsed() < Duration::from_secs(2), "a start takes {:?}", started.elapsed());
+        let most_lost = TICK.as_secs_f64() * RATE as f64 / 30.0;
+        for (n, before) in found_before.iter_mut().enumerate() {
+            let found = sum(&tallyd, &format!("hits.n{n}"));
+            let got = found - *before;
+            let what = format!("kill {kill}, counter {n}: {got} of {sent}");
+            assert!(got <= sent as f64, "counted twice: {what}");
+            assert!(got >= sent as f64 - most_lost, "more than a tick is lost: {what}");
+            *before = found;
+        }
+    }
+    // What came in datagrams came whole.
+    assert!(found_before.iter().all(|found| *found == found_before[0]));
+    assert_eq!(tallyd.sigterm(), Some(0));
+    assert_eq!(sum(&launch.start(), "hits.n7"), found_before[7], "a stop that is asked for loses nothing");
+}
+
+/// A small file system of its own, unmounted when the test ends.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path());
+        assert!(mount.status().unwrap().success(), "a file system can be mounted (this test needs root)");
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("--lazy").arg(self.0.path()).status().ok();
+    }
+}
+
+#[test]
+fn on_a_full_disk_counting_goes_on_and_is_said_not_to_be_durable() {
+    let disk = SmallDisk::mount();
+    let launch = on_disk(&disk.0.path().join("store"));
+    let tallyd = launch.start();
+    let count = |n: usize, all: f64| {
+        (0..n).for_each(|_| tallyd.send_udp(b"orders:1|c"));
+        assert!(
+            wait_until(Duration::from_secs(10), || sum(&tallyd, "orders") == all),
+            "{}",
+            sum(&tallyd, "orders")
+        );
+    };
+    count(10, 10.0);
+    assert_eq!(store_status(&tallyd)["durable"], true);
+    let filler = disk.0.path().join("filler");
+    fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
+    let durable = |wanted: bool| {
+        let is = || store_status(&tallyd)["durable"] == wanted;
+        assert!(wait_until(Duration::from_secs(45), is), "{}", store_status(&tallyd));
+    };
+    durable(false);
+    let reason = store_status(&tallyd)["not_durable"]["reason"].to_string();
+    assert!(reason.contains("No space left") && reason.contains("free some space"), "{reason}");
+    assert!(tallyd.http_get("/metrics").body.contains("\ntallyd_durable 0\n"));
+    count(20, 30.0);
+    fs::remove_file(&filler).unwrap();
+    durable(true);
+    count(40, 70.0);
+    // A tick later it is in the journal.
+    time::sleep(TICK);
+    tallyd.kill9();
+    assert_eq!(sum(&launch.start(), "orders"), 70.0);
+}
+
+/// Runs a command of tallyd's on a store.
+fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
+    command.args(arguments).current_dir(launch.dir());
+    command.env("TALLYD_STORE_URL", format!("file:{}", folder.display()));
+    command.env("TALLYD_HTTP_LISTEN", format!("127.0.0.1:{}", launch.ports.http));
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_damaged_store_is_named_and_left_alone_and_a_backup_brings_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let launch = on_disk(&store);
+    let tallyd = launch.start();
+    (0..5).for_each(|_| tallyd.send_udp(b"orders:1|c"));
+    assert!(wait_until(Duration::from_secs(10), || sum(&tallyd, "orders") == 5.0));
+    let backup = stdout(&command(&launch, &store, &["backup"]));
+    let backup = Path::new(backup.trim());
+    assert!(backup.is_file(), "{}", backup.display());
+    let refused = command(&launch, &store, &["restore", backup.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("stop tallyd"), "{said}");
+    assert_eq!(tallyd.sigterm(), Some(0));
+
+    let file = store.join("tallyd.redb");
+    let whole = fs::read(&file).unwrap();
+    let mut no_head = whole.clone();
+    no_head[..4_096].fill(0);
+    for damaged in [no_head, whole[..whole.len() / 2].to_vec(), b"something else".to_vec()] {
+        fs::write(&file, &damaged).unwrap();
+        let mut tallyd = launch.start_unready();
+        assert!(wait_until(Duration::from_secs(10), || !tallyd.process.is_running()));
+        let log = tallyd.process.stderr();
+        assert!(log.contains(file.to_str().unwrap()) && log.contains("damaged"), "{log}");
+        assert!(log.contains(backup.to_str().unwrap()), "the backup is named: {log}");
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(fs::read(&file).unwrap() == damaged, "nothing is written over it");
+    }
+    let said = stdout(&command(&launch, &store, &["restore", backup.to_str().unwrap()]));
+    assert!(said.contains("what was there is"), "{said}");
+    assert_eq!(sum(&launch.start(), "orders"), 5.0);
+}
+
+#[test]
+fn a_second_process_is_kept_out_of_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = on_disk(folder.path()).start();
+    let mut second = on_disk(folder.path()).start_unready();
+    assert!(wait_until(Duration::from_secs(10), || !second.process.is_running()));
+    let log = second.process.stderr();
+    assert!(log.contains("in use by another process"), "{log}");
+    assert_eq!(first.sigterm(), Some(0));
+}
