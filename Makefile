@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup loom instructions test nightly fuzz bench deb msrv demo
 
+# Modules of tests/it that run as suites of their own, each within four minutes.
+SLOW = faults::
+
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
 
@@ -21,7 +24,9 @@ instructions: setup ## fails if a line takes more instructions than the record a
 test: setup ## formatting, lints and every test, against real servers and clients
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test
+	cargo test --lib --bins --benches --test allocation
+	cargo test --test it -- $(SLOW:%=--skip %)
+	@for suite in $(SLOW); do cargo test --test it -- "$$suite" || exit 1; done
 	@$(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory instructions
 

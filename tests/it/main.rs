@@ -15,13 +15,11 @@ mod deploy;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
-mod durability;
-#[cfg(test)]
 mod encoding;
 #[cfg(test)]
-mod graphite;
+mod faults;
 #[cfg(test)]
-mod graphite_outage;
+mod graphite;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

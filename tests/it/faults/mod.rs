@@ -1,0 +1,6 @@
+//! Faults, from outside and simulated: what a kill, a full disk, damage or an absent Graphite comes to.
+//!
+//! `make test` runs these as a suite of their own, since most of them wait for real time to pass.
+
+mod durability;
+mod graphite_outage;
