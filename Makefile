@@ -47,7 +47,7 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 	done
 
 bench: ## the benches, optimised; what they printed once is in benches/record
-	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench sketch --bench unique --bench threads --bench tick --bench memory
+	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench store --bench sketch --bench unique --bench threads --bench tick --bench memory
 
 deb: ## packs tallyd for Debian into target/debian (needs cargo-deb)
 	@deploy/debian/build release
