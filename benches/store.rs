@@ -141,9 +141,9 @@ fn ticks(folder: &Path, series: usize, full: bool, target: f64) {
         });
         let grown = journal_bytes(folder).saturating_sub(before);
         journalled += grown;
-        let same = vec![0xa5; grown as usize];
+        let bytes = vec![0xa5; grown as usize];
         timed(&mut bares, || {
-            bare.write_all(&same).unwrap();
+            bare.write_all(&bytes).unwrap();
             bare.sync_data().unwrap();
         });
         if tick % TICKS_A_BUCKET == TICKS_A_BUCKET - 1 || !full {

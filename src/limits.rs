@@ -171,9 +171,11 @@ pub const QUERY_SERIES_READ_MAX: usize = 10_000;
 pub const QUERY_POINTS_TOTAL_MAX: usize = 1_000_000;
 /// Most buckets that one query reads, weighed as below: about two seconds of one core.
 pub const QUERY_BUCKETS_MAX: i64 = 20_000_000;
+/// Readings that room is made for before a series is read: what a slice of a large query has of each.
+pub const READINGS_RESERVED: usize = 256;
 /// Buckets that a query has in memory at a time, weighed as below: some 10 MB of counters, and of timers at most
 /// 50 MB.
-pub const QUERY_BUCKETS_AT_ONCE: i64 = 100_000;
+pub const QUERY_BUCKETS_AT_ONCE: i64 = 25_000;
 /// What a bucket of a timer or a set weighs in work and memory against one of a counter.
 pub const QUERY_WEIGHT_LARGE: i64 = 8;
 /// Longest pattern of names in bytes.

@@ -353,10 +353,16 @@ impl Work<'_> {
             members.iter().filter_map(|member| Some(self.series.get(*member)?.0.clone())).collect();
         let readings = self.store.read(&series, level, *start, *end)?;
         for (member, readings) in members.iter().zip(readings) {
-            for owner in self.owners.get(*member).into_iter().flatten() {
+            let Some((last, others)) = self.owners.get(*member).and_then(|owners| owners.split_last()) else {
+                continue;
+            };
+            for owner in others {
                 if let Some(parts) = parts.get_mut(*owner) {
-                    merge(edges, &readings, parts, bounds);
+                    merge(edges, readings.clone(), parts, bounds);
                 }
+            }
+            if let Some(parts) = parts.get_mut(*last) {
+                merge(edges, readings, parts, bounds);
             }
         }
         Ok(())
@@ -386,7 +392,7 @@ impl Work<'_> {
 }
 
 /// Merges the buckets of one series into the steps that begin at `edges`.
-fn merge(edges: &[WallMs], readings: &[Reading], parts: &mut [Part], bounds: &Bounds) {
+fn merge(edges: &[WallMs], readings: Vec<Reading>, parts: &mut [Part], bounds: &Bounds) {
     let mut step = 0;
     // Where a gauge stands, and the step in which it does.
     let mut stands: Option<(usize, f64)> = None;
@@ -399,7 +405,7 @@ fn merge(edges: &[WallMs], readings: &[Reading], parts: &mut [Part], bounds: &Bo
         let Some(part) = parts.get_mut(step).filter(|_| begun) else {
             continue;
         };
-        match (&reading.tally, part) {
+        match (reading.tally, part) {
             (Tally::Gauge(gauge), part) => {
                 if let Some(value) = gauge.value(reading.before) {
                     part.gauge(value);
@@ -407,8 +413,8 @@ fn merge(edges: &[WallMs], readings: &[Reading], parts: &mut [Part], bounds: &Bo
                     stands = Some((step, value));
                 }
             }
-            (tally, Part::Merged(merged)) => merged.merge(tally.clone(), bounds),
-            (tally, part) => *part = Part::Merged(tally.clone()),
+            (tally, Part::Merged(merged)) => merged.merge(tally, bounds),
+            (tally, part) => *part = Part::Merged(tally),
         }
     }
     settle(parts, stands);

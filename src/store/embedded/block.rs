@@ -127,11 +127,13 @@ impl<'a> Packed<'a> {
         Ok(Self { kind, slots, present, idle, values })
     }
 
+    #[inline]
     fn is_set(bits: &[u8], slot: usize) -> bool {
         bits.get(slot / 8).is_some_and(|byte| byte >> (slot % 8) & 1 == 1)
     }
 
     /// The part of the next slot, whose value comes next; passed over if it is not wanted.
+    #[inline]
     fn next(&mut self, slot: usize, wanted: bool) -> Result<Option<Part>, Malformed> {
         let idle = Self::is_set(self.idle, slot);
         if !Self::is_set(self.present, slot) {

@@ -11,6 +11,7 @@ use super::roll::Rolled;
 use super::{EmbeddedStore, Inner, Rules};
 use crate::calendar::Span;
 use crate::clock::WallMs;
+use crate::limits;
 use crate::metric::{Class, Kind, Series, Tally};
 use crate::store::{Reading, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,8 +295,20 @@ impl EmbeddedStore {
                 start: self.rules.ladder.span_of(level, from).start,
                 end: self.rules.ladder.span_of(level, to.saturating_sub(1)).end,
             };
-            let born = |slot: u8| -> Option<&Known> { block.slots.get(usize::from(slot))?.as_ref() };
             let ascending: Vec<u8> = slots.keys().copied().collect();
+            // By slot, since this is asked of every point: whose it is, and since when.
+            let mut owners: [Option<(usize, WallMs)>; BLOCK_SERIES] = [None; BLOCK_SERIES];
+            for (&slot, &at) in &slots {
+                let known: Option<&Known> = block.slots.get(usize::from(slot)).and_then(Option::as_ref);
+                if let (Some(known), Some(owner)) = (known, owners.get_mut(usize::from(slot))) {
+                    *owner = Some((at, known.born));
+                }
+                if let Some(answer) = answers.get_mut(at) {
+                    let width = self.rules.ladder.width(level).ms();
+                    let most = usize::try_from((whole.end - whole.start) / width).unwrap_or(usize::MAX);
+                    answer.reserve(most.min(limits::READINGS_RESERVED));
+                }
+            }
             inner.visit_all(
                 &self.rules,
                 (class, number),
@@ -304,14 +317,12 @@ impl EmbeddedStore {
                 &ascending,
                 &mut |at, slot, part| {
                     // What ends before its birth was another's, whose place it has now.
-                    let own = born(slot).is_some_and(|known| known.born < at.end);
-                    if let (true, Some(answer)) = (own, slots.get(&slot).and_then(|&at| answers.get_mut(at)))
-                    {
-                        let counts = !part.idle || matches!(part.tally, Tally::Gauge(_));
-                        if counts {
-                            let Part { tally, before, .. } = part;
-                            answer.push(Reading { start: at.start, end: at.end, tally, before });
-                        }
+                    let owner = owners.get(usize::from(slot)).copied().flatten();
+                    let own = owner.filter(|(_, born)| *born < at.end);
+                    let counts = !part.idle || matches!(part.tally, Tally::Gauge(_));
+                    if counts && let Some(answer) = own.and_then(|(owner, _)| answers.get_mut(owner)) {
+                        let Part { tally, before, .. } = part;
+                        answer.push(Reading { start: at.start, end: at.end, tally, before });
                     }
                 },
             )?;
