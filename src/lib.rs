@@ -27,6 +27,8 @@ pub mod store;
 
 pub mod query;
 
+pub mod figures;
+
 pub mod console;
 pub mod flush;
 pub mod forward;

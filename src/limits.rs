@@ -193,6 +193,33 @@ pub const SERIES_LISTED: usize = 1_000;
 /// Most series that a list of them shows.
 pub const SERIES_LISTED_MAX: usize = 100_000;
 
+/// Most figures in the configuration: each costs some reads four times a second.
+pub const FIGURES_MAX: usize = 64;
+/// Most pages in the configuration.
+pub const PAGES_MAX: usize = 16;
+/// Most figures on a page: what can be taken in at a glance. The tenth goes on a second page.
+pub const PAGE_FIGURES_MAX: usize = 9;
+/// Longest id, label, title or group in bytes.
+pub const FIGURE_TEXT_BYTES_MAX: usize = 128;
+/// Most holidays in the configuration: some thirty years of them.
+pub const HOLIDAYS_MAX: usize = 512;
+/// Series that one figure shows; what is beyond is left out, and the figure says so.
+pub const FIGURE_SERIES_MAX: usize = 500;
+/// Currencies that one figure shows.
+pub const FIGURE_LINES_MAX: usize = 6;
+/// Parts of a figure that are shown.
+pub const FIGURE_SLICES: usize = 5;
+/// Events in the ticker.
+pub const TICKER_EVENTS: usize = 20;
+/// Longest text of a mark in bytes.
+pub const MARK_BYTES_MAX: usize = 120;
+/// Marks of one day.
+pub const MARKS_MAX: usize = 100;
+/// Series shown as seen and not placed.
+pub const UNPLACED_MAX: usize = 24;
+/// Pause between two quick looks at the figures, in milliseconds.
+pub const FIGURES_MS: u64 = 250;
+
 /// Files and sockets open at a time when all connection limits are reached, and the rest of the program.
 pub const DESCRIPTORS_WANTED: u64 =
     (STREAM_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX) as u64 + 256;

@@ -30,7 +30,7 @@ pub(crate) use translation::{Entry, Translation};
 pub(crate) use units::{show_duration, show_size};
 
 use crate::wire::Dialect;
-use crate::{aggregate, console, flush, forward, ingest, limits, serve};
+use crate::{aggregate, console, figures, flush, forward, ingest, limits, serve};
 use native::Switches;
 use problem::Reason;
 use reader::Source;
@@ -59,6 +59,8 @@ pub struct Config {
     pub graphite: forward::Options,
     /// What the points are called.
     pub expand: forward::Rules,
+    /// What the pages show.
+    pub figures: figures::Options,
     /// HTTP.
     pub http: serve::Options,
     /// The console.

@@ -223,6 +223,7 @@ impl Keys {
                 stamp: graphite.stamp,
                 names_clean: self.sanitize,
             },
+            figures: crate::figures::Options::default(),
             http: self.http,
             console: console::Options { listen: self.console, config_lines, healthy },
             reload_on_change,

@@ -15,7 +15,7 @@ use crate::aggregate::{Collector, Registry, Tick, Totals, epoch::Epoch, table::E
 use crate::clock::{self, Clock, WallMs};
 use crate::health::{Books, Intake, Refusal, Shown};
 use crate::limits;
-use crate::metric::Width;
+use crate::metric::{Series, Tally, Width};
 use crate::store::{Applied, Batch, Store};
 use crate::wire::Dialect;
 use batches::Batches;
@@ -45,6 +45,8 @@ pub enum Command {
     Tick(SyncSender<()>),
     /// Our own series are called otherwise from now on.
     OwnPrefix(String),
+    /// Count this with the next tick, as if it had come in.
+    Count(Series, Tally),
     /// The ingest threads have ended: take what they left, seal everything, and end.
     Drain(SyncSender<()>),
 }
@@ -60,6 +62,8 @@ pub struct Flusher {
     safe: Safe,
     books: Arc<Books>,
     own: Own,
+    /// What is to be counted with the next tick.
+    asked: Vec<(Series, Tally)>,
     /// Told when something was sealed or amended.
     on_sealed: Box<dyn Fn() + Send>,
     producer: u128,
@@ -115,6 +119,7 @@ impl Flusher {
             safe: parts.safe,
             books: parts.books,
             own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
+            asked: Vec::new(),
             on_sealed: parts.on_sealed,
             producer: parts.producer,
             totals: parts.totals,
@@ -141,6 +146,7 @@ impl Flusher {
                     done.send(()).ok();
                 }
                 Ok(Command::OwnPrefix(prefix)) => self.own.prefix = prefix,
+                Ok(Command::Count(series, tally)) => self.asked.push((series, tally)),
                 Ok(Command::Drain(done)) => {
                     self.drain();
                     done.send(()).ok();
@@ -240,6 +246,7 @@ impl Flusher {
             self.books.last_packet_ms.store(now, Ordering::Relaxed);
         }
         batches.own(self.own.counters(&intake));
+        batches.own(std::mem::take(&mut self.asked));
         if due == bucket + self.options.bucket.ms() {
             batches.own(self.own.timestamp_lag(due, self.options.bucket));
         }

@@ -7,9 +7,11 @@
 //!
 //! In comes a configuration; out goes a running [`Service`], or an error before anything has started.
 
+mod figures;
 mod ingest;
 mod restart;
 mod store;
+mod warnings;
 mod web;
 
 pub use store::{FILE as STORE_FILE, backup_path, open_stopped};
@@ -42,7 +44,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::{Checkpoints, Opened};
 use thiserror::Error;
-use web::Web;
+use warnings::{few_descriptors, open_to_strangers, restarted_inside_a_bucket};
+use web::{Running, Web};
 
 /// Commands that may wait for the flusher.
 const COMMANDS: usize = 64;
@@ -150,7 +153,7 @@ pub struct Service {
     started_ms: WallMs,
     clock: Clock,
     width: Width,
-    _web: tokio::runtime::Runtime,
+    web: Running,
 }
 
 /// Sockets that are bound and not yet served.
@@ -282,33 +285,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         started_ms: clock.now(),
         clock: clock.clone(),
         width: config.flush.bucket,
-        _web: web,
-    })
-}
-
-fn restarted_inside_a_bucket(note: Option<&Note>, clock: &Clock, books: &Books) -> Option<String> {
-    let start = note?.take(clock.now())?;
-    books.restarts_in_bucket.fetch_add(1, Ordering::Relaxed);
-    let began = chrono::DateTime::from_timestamp_millis(start)?.format("%H:%M:%S%.3f UTC");
-    Some(format!(
-        "the bucket that began at {began} was stated unfinished when tallyd stopped, and is still open: what is \
-         counted from now on will replace it at Graphite (the store is memory: and remembers nothing)"
-    ))
-}
-
-fn few_descriptors() -> Option<String> {
-    let wanted = limits::DESCRIPTORS_WANTED;
-    let allowed = sys::raise_descriptor_limit().filter(|allowed| *allowed < wanted)?;
-    Some(format!(
-        "this process may open {allowed} files and sockets, and needs {wanted} when all connection limits are \
-         reached: raise it (`ulimit -n`, or LimitNOFILE in a systemd unit)"
-    ))
-}
-
-fn open_to_strangers(config: &Config) -> Option<String> {
-    let listen = config.http.listen.filter(|listen| !listen.ip().is_loopback())?;
-    config.http.tokens.is_empty().then(|| {
-        format!("HTTP on {listen} shows status and metrics to anybody who reaches it: set `http.tokens`, or listen on loopback")
+        web,
     })
 }
 
@@ -452,6 +429,7 @@ impl Service {
         for thread in self.ingest {
             join(thread);
         }
+        self.web.figures.stop();
         drop(self.bound);
         if let Some((checkpoints, thread)) = self.checkpoints {
             checkpoints.stop();

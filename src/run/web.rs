@@ -1,10 +1,12 @@
 //! HTTP and the console: one runtime beside the threads that count.
 
+use super::figures::{self, Figures};
 use super::{Listeners, backup_path};
 use crate::aggregate::Totals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::{self, Console};
+use crate::figures::Engine;
 use crate::flush::Command;
 use crate::forward::DestinationStatus;
 use crate::health::Books;
@@ -27,8 +29,15 @@ pub(super) struct Web<'a> {
     pub(super) totals: Option<Arc<Totals>>,
 }
 
+/// What is served, at work.
+pub(super) struct Running {
+    pub(super) figures: Figures,
+    _runtime: tokio::runtime::Runtime,
+}
+
 impl Web<'_> {
-    pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<tokio::runtime::Runtime> {
+    pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
+        let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("web")
@@ -37,7 +46,7 @@ impl Web<'_> {
         let inside = runtime.enter();
         if let Some(listener) = listeners.http.take() {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let server = Arc::new(self.server(listeners.ingest.names.clone()));
+            let server = Arc::new(self.server(listeners.ingest.names.clone(), &figures.engine));
             runtime.spawn(server.serve(listener, self.config.http.clone()));
         }
         if let Some(listener) = listeners.console.take() {
@@ -45,7 +54,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(runtime)
+        Ok(Running { figures, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.
@@ -64,7 +73,7 @@ impl Web<'_> {
         })
     }
 
-    fn server(&self, listening: Vec<String>) -> Server {
+    fn server(&self, listening: Vec<String>, figures: &Arc<Engine>) -> Server {
         let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
         Server {
             clock: self.clock.clone(),
@@ -77,6 +86,7 @@ impl Web<'_> {
             }),
             backup: self.backup(),
             totals: self.totals.clone(),
+            figures: Arc::clone(figures),
             listening,
             ready: Arc::clone(self.ready),
         }

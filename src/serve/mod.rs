@@ -14,6 +14,7 @@ pub use status::GraphiteStatus;
 
 use crate::aggregate::Totals;
 use crate::clock::Clock;
+use crate::figures::Engine;
 use crate::health::Books;
 use crate::limits;
 use crate::metric::Kind;
@@ -61,6 +62,8 @@ pub struct Server {
     pub graphite: Arc<dyn Fn() -> Vec<GraphiteStatus> + Send + Sync>,
     /// What the business series add up to; `None` where nobody wants to know.
     pub totals: Option<Arc<Totals>>,
+    /// What the pages show.
+    pub figures: Arc<Engine>,
     /// What is listened on, in words.
     pub listening: Vec<String>,
     /// Cleared when a stop begins.

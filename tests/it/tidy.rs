@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the bottom. A module may look at layers below its own, and not at its neighbours.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["limits", "clock", "calendar", "health", "sys"],
     &["metric"],
     &["wire"],
     &["aggregate", "journal", "store"],
     &["query"],
+    &["figures"],
     &["ingest", "flush", "forward", "serve", "console"],
     &["config"],
     &["run"],

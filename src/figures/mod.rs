@@ -1,0 +1,13 @@
+//! Figures: what the business watches, ready to be shown.
+//!
+//! In come the store and the time, out comes a [`PageState`] for each page. A slow part, once a minute, looks at
+//! whole days; a quick part, four times a second, adds what came since. Days are the company's. Comparisons are cut
+//! at the same local minute on both days, so that they are fair at any time of day. Knows nothing of HTTP.
+
+mod engine;
+mod options;
+pub mod state;
+
+pub use engine::{Count, Engine, MarkRefused};
+pub use options::{FigureRules, Goals, Options, PageRules};
+pub use state::PageState;
