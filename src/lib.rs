@@ -16,6 +16,7 @@ pub mod calendar;
 pub mod clock;
 pub mod health;
 pub mod limits;
+pub mod panics;
 pub mod sys;
 
 pub mod metric;

@@ -44,6 +44,8 @@ pub const RAW_NAMES_PER_SERIES: usize = 2;
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
 /// Memory that the embedded store's pages may take, in bytes: the buckets of an hour of ten thousand series.
 pub const STORE_CACHE_BYTES: usize = 64 << 20;
+/// Up to this size the store's file is compared with its checksums when it is opened: some 0.1 s.
+pub const STORE_CHECKED_BYTES: u64 = 64 << 20;
 /// Parts of buckets that are rolled up at a time: some 10 ms of work, so that a tick does not wait for a day's.
 pub const ROLL_UP_PARTS_MAX: usize = 100_000;
 /// The finest buckets are kept for a destination that is away at most this long, in milliseconds: a week.

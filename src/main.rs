@@ -54,10 +54,13 @@ fn print_migrated(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// A broken invariant in a stage ends the process: half a pipeline counts wrong. A request that panics ends
-/// alone.
+/// alone. What is caught becomes an error, which says all there is to say.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if tallyd::panics::is_caught() {
+            return;
+        }
         report(info);
         if std::thread::current().name() != Some("web") {
             std::process::abort();

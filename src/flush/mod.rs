@@ -71,6 +71,8 @@ pub struct Flusher {
     totals: Option<Arc<Totals>>,
     /// Last refusal logged, by reason.
     logged: [WallMs; Refusal::COUNT],
+    /// It was said that folding does not work.
+    fold_failing: bool,
     forgotten_at: WallMs,
 }
 
@@ -125,6 +127,7 @@ impl Flusher {
             totals: parts.totals,
             number: 0,
             logged: [WallMs::MIN; Refusal::COUNT],
+            fold_failing: false,
         }
     }
 
@@ -291,6 +294,7 @@ impl Flusher {
     fn fold(&mut self, due: WallMs, now: WallMs) {
         match self.store.fold(due, now) {
             Ok(folded) => {
+                self.fold_failing = false;
                 self.books.buckets_sealed.fetch_add(folded.sealed, Ordering::Relaxed);
                 self.books.buckets_amended.fetch_add(folded.amended, Ordering::Relaxed);
                 if folded.shed > 0 {
@@ -304,9 +308,11 @@ impl Flusher {
                     (self.on_sealed)();
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "buckets could not be sealed; trying again at the next tick");
+            Err(error) if !self.fold_failing => {
+                tracing::error!(%error, "buckets could not be sealed; trying again at each tick");
+                self.fold_failing = true;
             }
+            Err(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the bottom. A module may look at layers below its own, and not at its neighbours.
 const LAYERS: [&[&str]; 11] = [
-    &["limits", "clock", "calendar", "health", "sys"],
+    &["limits", "clock", "calendar", "health", "panics", "sys"],
     &["metric"],
     &["wire"],
     &["aggregate", "journal", "store"],

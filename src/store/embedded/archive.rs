@@ -124,18 +124,26 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes all keys in `[from, to)`; returns how many.
+    /// Removes all keys in `[from, to)`; returns how many. Where the disk cannot be read, those that are in memory
+    /// are removed, and the error says that others stay.
     pub(super) fn remove_all(&mut self, from: &[u8], to: &[u8]) -> Result<usize, StoreError> {
         let mut keys = Vec::new();
-        self.visit(from, to, &mut |key, _| {
+        let visited = self.visit(from, to, &mut |key, _| {
             keys.push(key.to_vec());
             Ok(())
-        })?;
+        });
+        if visited.is_err() && from < to {
+            let range = || (Bound::Included(from), Bound::Excluded(to));
+            let above = self.layers().flat_map(|layer| layer.range::<[u8], _>(range()));
+            keys.extend(above.filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_vec()));
+            keys.sort();
+            keys.dedup();
+        }
         let count = keys.len();
         for key in keys {
             self.remove(key);
         }
-        Ok(count)
+        visited.map(|()| count)
     }
 
     /// What is to be written now, if there is a disk and anything to write.

@@ -17,6 +17,8 @@
 //!   w <producer:16>                            number:8, time of its last batch:8
 //! ```
 //!
+//! Behind each value stand 4 bytes more, the crc32 of its key and itself, little-endian; disk.rs sees to them.
+//!
 //! A *block* is up to 256 series of one kind and class. The bucket of 1970-01-01 00:00:10 of block 3 at 10 s is
 //! `62 0000000000002710 00000003 8000000000002710`.
 
@@ -140,6 +142,28 @@ pub(super) fn producer_of(key: &[u8]) -> Option<u128> {
 /// All keys of a sort: `[tag, tag + 1)`.
 pub(super) fn all(tag: u8) -> (Vec<u8>, Vec<u8>) {
     (vec![tag], vec![tag + 1])
+}
+
+/// What is said of an entry whose checksum is wrong.
+pub(super) const WRONG_SUM: &str = "the checksum of an entry is wrong";
+
+/// The checksum of an entry.
+fn sum(key: &[u8], value: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+/// A value with the checksum of its entry.
+pub(super) fn summed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    [value, &sum(key, value)[..]].concat()
+}
+
+/// The value of an entry, if its checksum is right.
+pub(super) fn opened<'a>(key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+    let (value, stored) = stored.split_last_chunk::<4>()?;
+    (sum(key, value) == *stored).then_some(value)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@
 mod archive;
 mod block;
 mod disk;
+mod error;
+mod file;
 mod known;
 mod layout;
 mod level;
@@ -29,7 +31,8 @@ mod retain;
 mod roll;
 mod seal;
 
-pub use disk::{Disk, DiskError};
+pub use disk::Disk;
+pub use error::DiskError;
 
 use crate::clock::WallMs;
 use crate::limits;
@@ -156,6 +159,7 @@ impl EmbeddedStore {
         let disk = Arc::new(disk);
         let mut inner = Inner::new(&rules, idle, Archive::new(Some(Arc::clone(&disk))));
         inner.load(&rules, now)?;
+        inner.failing = disk.unmade().map(|cause| (cause, now));
         Ok(Self { rules, disk: Some(disk), inner: Mutex::new(inner), committing: Mutex::new(()) })
     }
 
@@ -235,11 +239,14 @@ impl Store for EmbeddedStore {
 
     fn fold(&self, due: WallMs, now: WallMs) -> Result<Folded, StoreError> {
         let mut inner = self.lock();
-        let mut folded = inner.seal_due(&self.rules, due)?;
-        folded.rolled = inner.roll_due(&self.rules, due)?;
-        inner.let_go(&self.rules, now)?;
-        folded.shed = inner.shed(&self.rules)?;
-        Ok(folded)
+        // One that cannot be done is no reason to leave out the others, and memory has its limit in any case.
+        let sealed = inner.seal_due(&self.rules, due);
+        let rolled = inner.roll_due(&self.rules, due);
+        let let_go = inner.let_go(&self.rules, now);
+        let shed = inner.shed(&self.rules);
+        let mut folded = sealed?;
+        (folded.rolled, folded.shed) = (rolled?, shed?);
+        let_go.map(|()| folded)
     }
 
     fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError> {
@@ -359,7 +366,7 @@ impl Store for EmbeddedStore {
             waiting_bytes: if self.disk.is_some() { inner.archive.bytes() as u64 } else { 0 },
             disk_bytes: self.disk.as_ref().map_or(0, |disk| disk.bytes()),
             written_bytes: self.disk.as_ref().map_or(0, |disk| disk.written()),
-            damaged: inner.damaged,
+            damaged: inner.damaged + self.disk.as_ref().map_or(0, |disk| disk.times_damaged()),
         }
     }
 

@@ -58,7 +58,10 @@ impl EmbeddedStore {
             Err(error) => {
                 inner.archive.failed();
                 let since = inner.failing.take().map_or(now, |(_, since)| since);
-                let cure = "free some space on its disk, or make it writable";
+                let cure = match error {
+                    StoreError::Damaged(_) => "stop tallyd and put a backup in its place (`tallyd restore`)",
+                    _ => "free some space on its disk, or make it writable",
+                };
                 inner.failing = Some((format!("{error}; {cure}"), since));
             }
         }

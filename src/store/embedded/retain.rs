@@ -71,14 +71,19 @@ impl Inner {
         if oldest <= before {
             return Ok(());
         }
-        self.let_go.insert((class, level), oldest);
         let width = rules.ladder.width(level);
         let blocks: Vec<u32> =
             self.known.blocks().filter(|(_, block)| block.class == class).map(|(number, _)| number).collect();
         for block in blocks {
             let cell = |start| Cell { width, block, start };
-            self.archive.remove_all(&layout::bucket(cell(before)), &layout::bucket(cell(oldest)))?;
+            let (from, to) = (layout::bucket(cell(before)), layout::bucket(cell(oldest)));
+            match self.archive.remove_all(&from, &to) {
+                // What does not read back stays, and is only room that is not used.
+                Ok(_) | Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
+        self.let_go.insert((class, level), oldest);
         Ok(())
     }
 
@@ -116,7 +121,7 @@ impl Inner {
         while self.archive.bytes() > rules.bytes_max {
             let before = self.archive.bytes();
             match self.least_missed(rules) {
-                Some(span) => shed += self.shed_finest(rules, span)?,
+                Some(span) => shed += self.shed_finest(rules, span),
                 None => self.shed_coarse(rules)?,
             }
             if self.archive.bytes() >= before {
@@ -145,19 +150,23 @@ impl Inner {
     }
 
     /// Rolls up what is made of the finest buckets of a span, and lets those go.
-    fn shed_finest(&mut self, rules: &Rules, span: Span) -> Result<u64, StoreError> {
+    fn shed_finest(&mut self, rules: &Rules, span: Span) -> u64 {
         let around: Vec<Cell> = self
             .marks
             .all()
             .filter(|cell| cell.width > rules.ladder.bucket() && (span.start..span.end).contains(&cell.start))
             .collect();
         for cell in around {
-            self.roll(rules, cell)?;
+            if let Err(error) = self.roll(rules, cell) {
+                tracing::error!(%error, bucket = cell.start, width = cell.width.ms(), "let go without its roll-up");
+                self.unmark(cell);
+            }
         }
         let blocks: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
         for block in blocks {
             let cell = |start| Cell { width: rules.ladder.bucket(), block, start };
-            self.archive.remove_all(&layout::bucket(cell(span.start)), &layout::bucket(cell(span.end)))?;
+            // Memory is what is short: where the disk cannot be read, what is in memory goes all the same.
+            self.archive.remove_all(&layout::bucket(cell(span.start)), &layout::bucket(cell(span.end))).ok();
         }
         let starts: Vec<WallMs> = self.sealed.range(span.start..span.end).map(|(start, _)| *start).collect();
         let mut unstated = 0;
@@ -173,7 +182,7 @@ impl Inner {
         }
         // What comes late now would pass for the whole.
         self.floor = self.floor.max(span.end);
-        Ok(unstated)
+        unstated
     }
 
     /// Lets go of the oldest day of the finest rolled-up buckets there are.

@@ -112,12 +112,27 @@ impl Inner {
                 block.slots.iter().map(|known| known.as_ref().map_or(WallMs::MAX, |known| known.born)),
             );
         }
-        self.visit_packed(rules, (class, cell.block), finer, span, None, &mut |at, slot, part| {
-            merged += 1;
-            if born.get(usize::from(slot)).is_some_and(|born| *born < at.end) {
-                rolled.add(at, slot, part);
+        let visited =
+            self.visit_packed(rules, (class, cell.block), finer, span, None, &mut |at, slot, part| {
+                merged += 1;
+                if born.get(usize::from(slot)).is_some_and(|born| *born < at.end) {
+                    rolled.add(at, slot, part);
+                }
+            });
+        match visited {
+            // A part would pass for the whole. What was made of it before it was damaged stays.
+            Err(StoreError::Damaged(error)) => {
+                tracing::error!(
+                    error,
+                    bucket = cell.start,
+                    width = cell.width.ms(),
+                    "not rolled up: damaged"
+                );
+                self.unmark(cell);
+                return Ok(merged);
             }
-        })?;
+            visited => visited?,
+        }
         let parts = rolled.finish();
         if parts.iter().any(Option::is_some) {
             self.archive.put(layout::bucket(cell), pack(kind, &parts));

@@ -87,8 +87,11 @@ impl Inner {
             return Ok(stood);
         };
         let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
-        let found = self.archive.get(&key)?;
-        // What is damaged there is said when that bucket is read.
+        let found = match self.archive.get(&key) {
+            // What is damaged there is said when that bucket is read.
+            Err(StoreError::Damaged(_)) => None,
+            found => found?,
+        };
         let parts = found.as_deref().map(unpack).and_then(Result::ok).unwrap_or_default();
         for (slot, part) in (0..=u8::MAX).zip(parts) {
             if let Some(Part { tally: Tally::Gauge(gauge), before, .. }) = part
@@ -110,6 +113,10 @@ impl Inner {
             let key = layout::bucket(Cell { width, block: number, start });
             let found = match self.archive.get(&key) {
                 Ok(found) => found,
+                Err(StoreError::Damaged(error)) => {
+                    tracing::error!(error, bucket = start, "late samples are lost: their bucket is damaged");
+                    continue;
+                }
                 Err(error) => {
                     pending.insert(number, slots);
                     self.open.put_back(start, pending, &rules.bounds);
@@ -216,8 +223,17 @@ impl Inner {
                 continue;
             }
             let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
-            if let Some(bytes) = self.archive.get(&key)? {
-                blocks.push(Block { bytes, series });
+            match self.archive.get(&key) {
+                Ok(Some(bytes)) => blocks.push(Block { bytes, series }),
+                Ok(None) => {}
+                Err(StoreError::Damaged(error)) => {
+                    tracing::error!(
+                        error,
+                        bucket = start,
+                        "a part of a bucket is damaged and cannot be stated"
+                    );
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(blocks)

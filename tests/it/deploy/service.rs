@@ -66,6 +66,7 @@ fn a_socket_that_was_opened_for_it_keeps_lines_over_a_restart() {
         ])
         .args(["run", "--set", "flush.bucket=1s", "--set", "console.listen=off"])
         .env("RUNTIME_DIRECTORY", dir.path())
+        .env("TALLYD_STORE_URL", format!("file:{}", dir.path().join("store").display()))
         .env("TALLYD_GRAPHITE_ADDRESS", graphite.address());
     let process = Process::start("activate", &command, dir.path());
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

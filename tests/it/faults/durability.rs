@@ -15,7 +15,7 @@ const KILLS: u64 = 4;
 const TICK: Duration = Duration::from_millis(200 + 300);
 
 /// Buckets of a second in a store on disk, and no Graphite.
-fn on_disk(folder: &Path) -> Launch {
+pub(super) fn on_disk(folder: &Path) -> Launch {
     Launch::native("[flush]\nbucket = \"1s\"\n[graphite]\naddress = []\n")
         .env("TALLYD_STORE_URL", &format!("file:{}", folder.display()))
 }
@@ -78,6 +78,30 @@ fn a_kill_costs_at_most_a_tick_and_nothing_counts_twice() {
     assert_eq!(sum(&launch.start(), "hits.n7"), found_before[7], "a stop that is asked for loses nothing");
 }
 
+/// A store with counters, timers and sets of a few seconds, of a tallyd that was stopped.
+pub(super) struct SmallStore {
+    /// The seconds in which it counted.
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+impl SmallStore {
+    /// Fills the store of `launch` with so many series of each kind.
+    pub(super) fn fill(launch: &Launch, series: usize) -> Self {
+        let tallyd = launch.start();
+        let from = time::unix_secs() - 1;
+        for round in 0..3 {
+            for n in 0..series {
+                tallyd.send_udp(format!("c.{n}:{n}|c\nt.{n}:{round}:{n}|ms\ns.{n}:a{round}|s").as_bytes());
+            }
+            time::sleep(Duration::from_millis(1_200));
+        }
+        let to = time::unix_secs();
+        assert_eq!(tallyd.sigterm(), Some(0));
+        Self { from, to }
+    }
+}
+
 /// A small file system of its own, unmounted when the test ends.
 struct SmallDisk(tempfile::TempDir);
 
@@ -136,15 +160,15 @@ fn on_a_full_disk_counting_goes_on_and_is_said_not_to_be_durable() {
 }
 
 /// Runs a command of tallyd's on a store.
-fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Output {
+pub(super) fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
-    command.args(arguments).current_dir(launch.dir());
+    command.args(arguments).arg("--config").arg(launch.dir().join("tallyd.toml")).current_dir(launch.dir());
     command.env("TALLYD_STORE_URL", format!("file:{}", folder.display()));
     command.env("TALLYD_HTTP_LISTEN", format!("127.0.0.1:{}", launch.ports.http));
     command.output().unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub(super) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }

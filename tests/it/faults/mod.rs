@@ -2,5 +2,6 @@
 //!
 //! `make test` runs these as a suite of their own, since most of them wait for real time to pass.
 
+mod damage;
 mod durability;
 mod graphite_outage;

@@ -54,6 +54,11 @@ impl VirtualFile {
         Self(Arc::new(Mutex::new(State { bytes, unsynced: Vec::new(), owner: 0, faults, random })))
     }
 
+    /// What is in it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.state().bytes.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }

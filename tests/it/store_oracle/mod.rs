@@ -2,6 +2,7 @@
 //! time, late and early, folds, strikes, forgetting, checkpoints, restarts, kills and losses of power, and reads of
 //! anything at any moment. `TALLYD_TEST_LONG=N` plays N times as many.
 
+mod damage;
 pub(crate) mod file;
 mod model;
 
