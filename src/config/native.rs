@@ -173,6 +173,8 @@ impl Keys {
         let Self { ingest, flush, mut graphite, limits, .. } = self;
         let Switches { dialect, debug, dump_lines, healthy, reload_on_change, trailing_dot, config_lines } =
             switches;
+        // statsd has no such connection, and some of its receivers count them.
+        graphite.options.watch = dialect == Dialect::Native;
         if trailing_dot {
             graphite.naming.suffix.get_or_insert_default();
         }

@@ -143,7 +143,7 @@ pub(super) fn graphite(section: &mut Section<'_, '_>) -> Graphite {
     let connection = section.value("connection", "per_flush", choice(&connections));
     let resend_ms = section.value("resend", show_duration(limits::RESEND_MS), duration(0..=DAY_MS)) as i64;
     let backfill_rate = section.value("backfill_rate", whole(limits::BACKFILL_RATE), count(1..=10_000_000));
-    let options = forward::Options { addresses, protocol, connection, resend_ms, backfill_rate };
+    let options = forward::Options { addresses, protocol, connection, resend_ms, backfill_rate, watch: true };
     Graphite { options, naming, counts, stamp }
 }
 

@@ -3,7 +3,8 @@
 //! A write that succeeds says nothing: it went into a buffer. What carbon allows is this. *Per flush*: write,
 //! half-close, read until carbon closes (it does 0.2 s after 20,000 lines), and find our send queue empty:
 //! then it had read every byte. *Kept*: the send queue empty says that carbon's kernel has it, no more; the
-//! last minutes are stated again after the connection was lost. Only this file names TCP to Graphite.
+//! last minutes are stated again after the connection was lost. A carbon that is killed and back between two
+//! flushes would not be missed: an idle connection beside tells. Only this file names TCP to Graphite.
 
 use super::Connection;
 use crate::clock;
@@ -37,6 +38,8 @@ pub struct Carbon {
     address: String,
     mode: Connection,
     kept: Option<TcpStream>,
+    /// Idle: it ends when carbon does, even when carbon is back before the next flush.
+    watch: Option<TcpStream>,
 }
 
 /// A delivery that was written and not yet confirmed.
@@ -50,7 +53,7 @@ impl Carbon {
     /// Not connected yet.
     #[must_use]
     pub fn new(address: String, mode: Connection) -> Self {
-        Self { address, mode, kept: None }
+        Self { address, mode, kept: None, watch: None }
     }
 
     /// Writes bytes that are whole lines or frames. `patience` bounds each step. Whether they arrived, the
@@ -79,6 +82,23 @@ impl Carbon {
             }
         };
         Ok(Flight { stream, deadline: clock::monotonic_now() + limit })
+    }
+
+    /// Opens the idle connection, if there is none.
+    pub fn watch(&mut self) {
+        if self.watch.is_none() && self.mode == Connection::PerFlush {
+            self.watch = self.connect(Duration::MAX).ok();
+        }
+    }
+
+    /// Forgets the idle connection: after a host that vanished it would never end, and tell of nothing any more.
+    pub fn unwatch(&mut self) {
+        self.watch = None;
+    }
+
+    /// Whether the idle connection has ended since it was opened; it is forgotten then.
+    pub fn watch_ended(&mut self) -> bool {
+        self.watch.take_if(|stream| !is_alive(stream)).is_some()
     }
 
     fn connect(&self, patience: Duration) -> Result<TcpStream, ForwardError> {

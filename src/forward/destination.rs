@@ -11,15 +11,17 @@
 //! Values are absolute, so that stating twice is free and stating once too few is the only fault there is.
 //! One destination never waits for another.
 
-use super::carbon::{Carbon, Flight, ForwardError};
+use super::carbon::{Carbon, ForwardError};
 use super::newborn::{self, Restating};
+use super::payload::{Encoder, InFlight, Payload};
 use super::signal::{DestinationStatus, Signal};
-use super::{Options, Protocol, Rules, expand};
+use super::{Options, Rules, expand};
 use crate::clock::{self, Clock, WallMs};
 use crate::limits;
 use crate::store::{Cohort, Outstanding, Sealed, Store};
-use crate::wire::graphite::{Pickler, Point, push_line};
+use crate::wire::graphite::Point;
 use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,6 +58,11 @@ pub struct Destination {
     /// When deliveries began to fail, and how often they have.
     failed_at: Option<WallMs>,
     attempts: u32,
+    /// Graphite was away for a moment, between two flushes; and when that was last acted upon.
+    restarted_at: Option<WallMs>,
+    noticed_at: WallMs,
+    /// When it was last said that carbon may be too slow for new series.
+    warned_at: WallMs,
     /// New series that are being stated again.
     restating: Option<Restating>,
     jitter: foldhash::quality::RandomState,
@@ -73,48 +80,6 @@ enum Round {
     Paced,
     /// The delivery failed.
     Failed,
-}
-
-/// Bytes of one delivery and what they state.
-#[derive(Default)]
-struct Payload {
-    bytes: Vec<u8>,
-    /// Bytes that were sent; the bytes themselves are not kept.
-    length: u64,
-    stated: Vec<Outstanding>,
-    /// New series whose restatement this ends.
-    restated: Option<Cohort>,
-    points: u64,
-    unsendable: u64,
-}
-
-/// A delivery under way.
-struct InFlight {
-    flight: Flight,
-    payload: Payload,
-    started: Instant,
-}
-
-/// Plaintext or pickle, as one.
-enum Encoder {
-    Plaintext(Vec<u8>),
-    Pickle(Pickler),
-}
-
-impl Encoder {
-    fn push(&mut self, point: &Point<'_>) -> bool {
-        match self {
-            Self::Plaintext(out) => push_line(out, point),
-            Self::Pickle(pickler) => pickler.push(point),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Plaintext(out) => out,
-            Self::Pickle(pickler) => pickler.finish(),
-        }
-    }
 }
 
 impl Destination {
@@ -146,6 +111,9 @@ impl Destination {
             allowance_at: clock::monotonic_now(),
             failed_at: None,
             attempts: 0,
+            restarted_at: None,
+            noticed_at: WallMs::MIN,
+            warned_at: WallMs::MIN,
             restating: None,
             jitter: foldhash::quality::RandomState::default(),
         }
@@ -160,7 +128,7 @@ impl Destination {
     /// States until it is stopped and everything is stated or the time is up.
     pub fn run(mut self) {
         // What the process before us had stated may have gone with a carbon that was killed meanwhile.
-        self.store.state_again(self.index, self.clock.now() - self.options.resend_ms).unwrap_or(0);
+        self.store.resume(self.index, self.options.resend_ms).unwrap_or(0);
         let mut refused_since = None;
         loop {
             let seen = self.signal.state();
@@ -214,24 +182,56 @@ impl Destination {
     }
 
     fn round(&mut self, stop_at: Option<Instant>) -> Round {
-        let failed = self.settle();
+        self.notice_restart();
+        if self.settle() {
+            return Round::Failed;
+        }
         let mut list = self.list();
-        if failed {
-            self.restating = None;
-            return if list.is_empty() { Round::Done } else { Round::Failed };
-        }
-        if list.is_empty() {
-            return self.restate(stop_at);
-        }
-        list.retain(|one| !self.in_flight.iter().any(|flying| flying.payload.stated.contains(one)));
-        if list.is_empty() || self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
+        let flying: BTreeSet<&Outstanding> =
+            self.in_flight.iter().flat_map(|flying| &flying.payload.stated).collect();
+        list.retain(|one| !flying.contains(one));
+        if self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
             return Round::Waiting;
         }
-        let payload = self.payload(&list, stop_at.is_some());
-        if payload.stated.is_empty() {
-            return Round::Paced;
+        self.refill();
+        let round = if list.is_empty() {
+            self.restate(stop_at)
+        } else {
+            match self.payload(&list, stop_at.is_some()) {
+                payload if payload.stated.is_empty() => Round::Paced,
+                payload => self.send(payload, stop_at),
+            }
+        };
+        match round {
+            Round::Done if self.in_flight.iter().any(|one| stop_at.is_none() || !one.payload.restates) => {
+                Round::Waiting
+            }
+            round => round,
         }
-        self.send(payload, stop_at)
+    }
+
+    /// A carbon that was killed and is back before the next flush fails no delivery, and has lost its cache. What
+    /// closes idle connections looks the same, so that this is acted upon once in a `resend` at most.
+    fn notice_restart(&mut self) {
+        let now = self.clock.now();
+        if self.carbon.watch_ended() {
+            self.restarted_at.get_or_insert(now);
+        }
+        if now.saturating_sub(self.noticed_at) >= self.options.resend_ms
+            && let Some(restarted_at) = self.restarted_at.take()
+        {
+            self.noticed_at = now;
+            self.failed_at =
+                Some(self.failed_at.map_or(restarted_at, |failed_at| failed_at.min(restarted_at)));
+        }
+    }
+
+    /// Points of backlog that have become due since it was last asked for.
+    fn refill(&mut self) {
+        let rate = self.options.backfill_rate as f64;
+        let since = clock::elapsed(self.allowance_at).as_secs_f64();
+        self.allowance_at = clock::monotonic_now();
+        self.allowance = (self.allowance + rate * since).min(rate);
     }
 
     /// What is to be stated, newest first; the status follows it.
@@ -268,7 +268,8 @@ impl Destination {
 
     /// States new series again, when nothing else is to be done and their time has come.
     fn restate(&mut self, stop_at: Option<Instant>) -> Round {
-        if stop_at.is_some() || !self.in_flight.is_empty() {
+        // One delivery of it at a time: if one fails, it begins anew.
+        if stop_at.is_some() || self.in_flight.iter().any(|flying| flying.payload.restates) {
             return Round::Done;
         }
         if self.restating.is_none() {
@@ -277,9 +278,15 @@ impl Destination {
         let Some(mut restating) = self.restating else {
             return Round::Done;
         };
-        let mut encoder = self.encoder();
-        let mut payload = Payload::default();
-        while restating.next <= restating.last && payload.points < limits::NEWBORN_POINTS {
+        if self.allowance <= 0.0 {
+            return Round::Paced;
+        }
+        let mut encoder = Encoder::new(self.options.protocol);
+        let mut payload = Payload { restates: true, ..Payload::default() };
+        for _ in 0..limits::NEWBORN_BUCKETS {
+            if restating.next > restating.last || payload.points >= limits::DELIVERY_POINTS {
+                break;
+            }
             if let Ok(Some(sealed)) = self.store.sealed_of(restating.next, restating.cohort.born) {
                 let rules = self.rules.load();
                 let expanded = expand::expand(&rules, &sealed, &mut |point| encoder.push(point));
@@ -290,13 +297,14 @@ impl Destination {
             restating.next += self.store.ladder().bucket().ms();
         }
         payload.bytes = encoder.finish();
-        let cohort =
-            Cohort { stated: restating.cohort.stated + 1, points: restating.points, ..restating.cohort };
+        self.allowance -= payload.points as f64;
         let ended = restating.next > restating.last;
         self.restating = (!ended).then_some(restating);
-        payload.restated = ended.then_some(cohort);
+        payload.restated = ended.then_some(restating);
         if payload.bytes.is_empty() {
-            self.restated(cohort);
+            if ended {
+                self.restated(restating);
+            }
             return Round::Sent;
         }
         self.send(payload, stop_at)
@@ -307,44 +315,45 @@ impl Destination {
         let (now, width) = (self.clock.now(), self.store.ladder().bucket().ms());
         let cohorts = self.store.cohorts(self.index);
         let cohort = cohorts.into_iter().find(|cohort| newborn::due(cohort, width) <= now)?;
-        Some(Restating { cohort, next: cohort.born, last: now, points: cohort.points })
+        Some(Restating { cohort, next: cohort.born, last: now, points: cohort.points, began: now })
     }
 
     /// New series were stated again, to their last bucket.
-    fn restated(&self, cohort: Cohort) {
-        let cohorts = self.store.cohorts(self.index);
-        let files =
-            cohorts.iter().filter(|other| other.born != cohort.born).map(|other| other.points).sum::<u64>();
-        let tried = Cohort { stated: cohort.stated - 1, ..cohort };
-        let done = newborn::done(&tried, files + cohort.points);
-        if !done && newborn::given_up(&tried) {
+    fn restated(&mut self, restating: Restating) {
+        let now = self.clock.now();
+        let tried = Cohort { points: restating.points, ..restating.cohort };
+        let others = self.store.cohorts(self.index).into_iter().filter(|other| other.born != tried.born);
+        let files = others.map(|other| other.points).sum::<u64>() + tried.points;
+        let done = newborn::done(&tried, files);
+        let given_up = !done && newborn::given_up(&tried, now - restating.began);
+        let address = &self.status.address;
+        tracing::debug!(
+            address,
+            born = tried.born,
+            files = tried.points,
+            done,
+            "new series were stated again"
+        );
+        if given_up && now.saturating_sub(self.warned_at) >= limits::NEWBORN_WARNED_MS {
+            self.warned_at = now;
             tracing::warn!(
-                address = %self.status.address,
-                files = files + cohort.points,
+                address,
+                files,
                 "carbon may not have made files for all new series by now: raise its MAX_CREATES_PER_MINUTE"
             );
         }
-        self.store.restated(self.index, cohort, done || newborn::given_up(&tried));
+        let cohort = Cohort { stated: tried.stated + 1, ..tried };
+        self.store.restated(self.index, cohort, done || given_up);
     }
 
-    fn encoder(&self) -> Encoder {
-        match self.options.protocol {
-            Protocol::Plaintext => Encoder::Plaintext(Vec::new()),
-            Protocol::Pickle => Encoder::Pickle(Pickler::default()),
-        }
-    }
-
-    /// The new bucket, and of the backlog, newest first, what its rate allows now.
+    /// The new bucket, and of the backlog, newest first, what its rate and one delivery allow.
     fn payload(&mut self, list: &[Outstanding], all: bool) -> Payload {
-        let rate = self.options.backfill_rate as f64;
-        let since = clock::elapsed(self.allowance_at).as_secs_f64();
-        self.allowance_at = clock::monotonic_now();
-        self.allowance = (self.allowance + rate * since).min(rate);
-        let mut encoder = self.encoder();
+        let mut encoder = Encoder::new(self.options.protocol);
         let mut payload = Payload::default();
         for &outstanding in list {
             let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
-            if backlog && !all && self.allowance <= 0.0 {
+            let full = payload.points >= limits::DELIVERY_POINTS;
+            if full || (backlog && !all && self.allowance <= 0.0) {
                 break;
             }
             let before = payload.points;
@@ -410,6 +419,9 @@ impl Destination {
                     payload.stated.iter().map(|stated| stated.bucket).fold(self.newest, WallMs::max);
                 payload.length = std::mem::take(&mut payload.bytes).len() as u64;
                 self.in_flight.push(InFlight { flight, payload, started });
+                if self.options.watch && self.options.resend_ms > 0 {
+                    self.carbon.watch();
+                }
                 Round::Sent
             }
             Err(error) => {
@@ -423,11 +435,13 @@ impl Destination {
         let now = self.clock.now();
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
-        self.status.failing.store(true, Ordering::Relaxed);
-        if self.failed_at.is_some() {
+        self.failed_at.get_or_insert(now);
+        self.carbon.unwatch();
+        // It begins anew with the first bucket.
+        self.restating = None;
+        if self.status.failing.swap(true, Ordering::Relaxed) {
             tracing::debug!(address = %self.status.address, %error, "Graphite is still away");
         } else {
-            self.failed_at = Some(now);
             tracing::warn!(address = %self.status.address, %error, "Graphite is away: buckets wait");
         }
     }
@@ -438,8 +452,8 @@ impl Destination {
             // False where it was amended meanwhile: it stays on the list in its newer version.
             self.store.strike(self.index, stated).unwrap_or(false);
         }
-        if let Some(cohort) = payload.restated {
-            self.restated(cohort);
+        if let Some(restated) = payload.restated {
+            self.restated(restated);
         }
         let status = &self.status;
         status.points.fetch_add(payload.points, Ordering::Relaxed);
@@ -453,7 +467,7 @@ impl Destination {
         if let Some(failed_at) = self.failed_at.take() {
             // Carbon may have lost from its cache what it had accepted before it went.
             let again = self.store.state_again(self.index, failed_at - self.options.resend_ms).unwrap_or(0);
-            tracing::info!(address = %status.address, stated_again = again, "Graphite is back");
+            tracing::info!(address = %self.status.address, stated_again = again, "Graphite is back");
         }
     }
 }

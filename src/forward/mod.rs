@@ -4,6 +4,7 @@ pub mod carbon;
 pub mod destination;
 pub mod expand;
 mod newborn;
+mod payload;
 mod signal;
 
 pub use destination::Destination;
@@ -50,4 +51,6 @@ pub struct Options {
     pub resend_ms: i64,
     /// Points a second at which a backlog is stated.
     pub backfill_rate: usize,
+    /// Whether an idle connection tells that Graphite was restarted between two flushes.
+    pub watch: bool,
 }

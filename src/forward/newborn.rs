@@ -3,7 +3,8 @@
 //! carbon makes at most `MAX_CREATES_PER_MINUTE` files a minute and drops the points of series that it has no file
 //! for, without a word (measured: of 2,000 new series 30 survived under Debian's 50 a minute). So the series born
 //! in a bucket, a *cohort*, are stated again from their first bucket on: half a minute after it, and then each time
-//! after twice as long, until even a carbon with that limit must have made the files of all that are new.
+//! after twice as long, until even a carbon with that limit must have made the files of all that are new. That
+//! doubles what these series send, or trebles it, and goes at the backlog's rate, when nothing else is to be sent.
 
 use crate::clock::WallMs;
 use crate::limits;
@@ -22,9 +23,11 @@ pub(super) fn done(cohort: &Cohort, files: u64) -> bool {
     pause as f64 >= minutes * 60_000.0
 }
 
-/// Whether a cohort has been stated again for as long as that is worth trying.
-pub(super) fn given_up(cohort: &Cohort) -> bool {
-    limits::NEWBORN_MS.saturating_mul(1 << cohort.stated.min(20)) >= limits::NEWBORN_MS_MAX
+/// Whether a cohort has been stated again for as long as that is worth trying; or so many are new that the backlog's
+/// rate did not state them within half the pause before the next time.
+pub(super) fn given_up(cohort: &Cohort, took_ms: i64) -> bool {
+    let pause = limits::NEWBORN_MS.saturating_mul(1 << cohort.stated.min(20));
+    pause >= limits::NEWBORN_MS_MAX || took_ms > pause / 2
 }
 
 /// A cohort that is being stated again, bucket by bucket.
@@ -37,6 +40,8 @@ pub(super) struct Restating {
     pub(super) last: WallMs,
     /// The most points that a bucket had.
     pub(super) points: u64,
+    /// When it began.
+    pub(super) began: WallMs,
 }
 
 #[cfg(test)]
@@ -56,6 +61,9 @@ mod tests {
         assert_eq!(ends(1), 4);
         // 2,000 files take a carbon that makes 50 a minute 40 minutes.
         assert!((82..=200).contains(&ends(2_000)), "{}", ends(2_000));
-        assert!(given_up(&Cohort { born: 0, stated: 20, points: 0 }));
+        let cohort = |stated| Cohort { born: 0, stated, points: 0 };
+        assert!(given_up(&cohort(20), 0));
+        assert!(!given_up(&cohort(1), limits::NEWBORN_MS));
+        assert!(given_up(&cohort(1), limits::NEWBORN_MS + 1));
     }
 }

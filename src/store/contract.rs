@@ -272,6 +272,9 @@ pub trait Store: Send + Sync {
     fn strike(&self, destination: usize, stated: Outstanding) -> Result<bool, StoreError>;
     /// Puts all buckets that end after `since` on a destination's list again; returns how many.
     fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError>;
+    /// At a start: puts on a destination's list again what was sealed in the `span` milliseconds before the last
+    /// process ended; returns how many. A destination that was not there then has nothing of that.
+    fn resume(&self, destination: usize, span: i64) -> Result<usize, StoreError>;
     /// The buckets of each series at a level of the ladder, oldest first, that overlap `[from, to)`: sealed and
     /// pending together. A bucket without samples is left out; for gauges that were idle there is one that says
     /// what they stood at.

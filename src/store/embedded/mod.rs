@@ -107,6 +107,8 @@ pub struct EmbeddedStore {
 struct Needs {
     name: String,
     out: BTreeMap<WallMs, u64>,
+    /// End of the last bucket that the last process sealed for it.
+    ended: Option<WallMs>,
     /// New series, by the bucket they were born in.
     cohorts: BTreeMap<WallMs, Newborn>,
 }
@@ -269,6 +271,12 @@ impl Store for EmbeddedStore {
 
     fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError> {
         Ok(self.lock().state_again(&self.rules, destination, since))
+    }
+
+    fn resume(&self, destination: usize, span: i64) -> Result<usize, StoreError> {
+        let mut inner = self.lock();
+        let ended = inner.needs.get(destination).and_then(|needs| needs.ended);
+        Ok(ended.map_or(0, |ended| inner.state_again(&self.rules, destination, ended.saturating_sub(span))))
     }
 
     fn cohorts(&self, destination: usize) -> Vec<Cohort> {
