@@ -4,4 +4,5 @@
 
 mod damage;
 mod durability;
+mod forwarding;
 mod graphite_outage;

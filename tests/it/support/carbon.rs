@@ -6,6 +6,7 @@
 
 use super::process::Process;
 use super::{free_port, http, time};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,24 +45,45 @@ struct Ports {
     web: u16,
 }
 
+/// carbon's `MAX_CREATES_PER_MINUTE` and `MAX_UPDATES_PER_SECOND`.
+struct Limits {
+    creates: String,
+    updates: String,
+}
+
+/// Tests that start it so read the finest archive only: how it is rolled up does not matter.
+const AGGREGATION: &str = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = last\n";
+
+fn schemas(retentions: &str) -> String {
+    format!("[all]\npattern = .*\nretentions = {retentions}\n")
+}
+
 impl Graphite {
     /// Starts both with one retention for every series, such as `1s:6h`, and waits until they answer.
     pub(crate) fn start(retentions: &str) -> Self {
-        let schemas = format!("[all]\npattern = .*\nretentions = {retentions}\n");
-        // Tests that start it so read the finest archive only: how it is rolled up does not matter.
-        let aggregation = "[all]\npattern = .*\nxFilesFactor = 0\naggregationMethod = last\n";
-        Self::start_with(&schemas, aggregation)
+        Self::start_with(&schemas(retentions), AGGREGATION)
+    }
+
+    /// The same with a carbon that makes so many files a minute, and writes so many a second; the rest stays in its
+    /// memory.
+    pub(crate) fn start_limited(retentions: &str, creates: u32, updates: u32) -> Self {
+        let limits = Limits { creates: creates.to_string(), updates: updates.to_string() };
+        Self::start_configured(&schemas(retentions), AGGREGATION, &limits)
     }
 
     /// Starts both with these storage-schemas.conf and storage-aggregation.conf.
     pub(crate) fn start_with(schemas: &str, aggregation: &str) -> Self {
+        Self::start_configured(schemas, aggregation, &Limits { creates: "inf".into(), updates: "inf".into() })
+    }
+
+    fn start_configured(schemas: &str, aggregation: &str, limits: &Limits) -> Self {
         for program in [PYTHON, CARBON_CACHE, GRAPHITE_MANAGE, GUNICORN] {
             assert!(Path::new(program).exists(), "{program} is missing: run tests/setup");
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports =
             Ports { plaintext: free_port(), pickle: free_port(), query: free_port(), web: free_port() };
-        write_configuration(dir.path(), ports);
+        write_configuration(dir.path(), ports, limits);
         write_rules(dir.path(), schemas, aggregation);
         create_tag_database(dir.path());
         let mut web = start_web(dir.path(), ports);
@@ -144,6 +166,25 @@ impl Graphite {
         let output = output.expect("Python starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// What stands in the files whose path (`stats.counters.…`) begins with `prefix`, in `(from, until]`: values by
+    /// path and timestamp.
+    pub(crate) fn written(&self, prefix: &str, from: i64, until: i64) -> BTreeMap<(String, i64), f64> {
+        let script = super::repository("tests/tools/whisper_points.py");
+        let root = self.dir.path().join("storage/whisper");
+        let mut command = Command::new(PYTHON);
+        command.arg(script).arg(root).arg(prefix).args([from.to_string(), until.to_string()]);
+        let output = command.output().expect("Python starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("paths are UTF-8");
+        let point = |line: &str| {
+            let mut fields = line.split(' ');
+            let mut next = || fields.next().expect("path, timestamp and value");
+            let path = next().to_owned();
+            ((path, next().parse().expect("a timestamp")), next().parse().expect("a value"))
+        };
+        text.lines().map(point).collect()
     }
 
     /// Where graphite-web answers.
@@ -231,7 +272,7 @@ fn write_rules(dir: &Path, schemas: &str, aggregation: &str) {
     }
 }
 
-fn write_configuration(dir: &Path, ports: Ports) {
+fn write_configuration(dir: &Path, ports: Ports, limits: &Limits) {
     for name in ["conf", "run", "log", "storage/whisper", "storage/index"] {
         std::fs::create_dir_all(dir.join(name)).expect("a directory is made");
     }
@@ -239,11 +280,12 @@ fn write_configuration(dir: &Path, ports: Ports) {
         let path: PathBuf = dir.join("conf").join(name);
         std::fs::write(path, text).expect("a configuration file is written");
     };
-    write("carbon.conf", carbon_conf(dir, ports));
+    write("carbon.conf", carbon_conf(dir, ports, limits));
     write("local_settings.py", local_settings(dir, ports));
 }
 
-fn carbon_conf(dir: &Path, ports: Ports) -> String {
+fn carbon_conf(dir: &Path, ports: Ports, limits: &Limits) -> String {
+    let Limits { creates, updates } = limits;
     let Ports { plaintext, pickle, query, web } = ports;
     let dir = dir.display();
     format!(
@@ -256,8 +298,8 @@ PID_DIR = {dir}/run/
 USER =
 DATABASE = whisper
 MAX_CACHE_SIZE = inf
-MAX_UPDATES_PER_SECOND = inf
-MAX_CREATES_PER_MINUTE = inf
+MAX_UPDATES_PER_SECOND = {updates}
+MAX_CREATES_PER_MINUTE = {creates}
 WHISPER_SPARSE_CREATE = True
 LINE_RECEIVER_INTERFACE = 127.0.0.1
 LINE_RECEIVER_PORT = {plaintext}

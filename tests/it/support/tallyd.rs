@@ -86,6 +86,18 @@ impl Launch {
         self
     }
 
+    /// With a store on disk, which it finds again when it is started again.
+    pub(crate) fn with_store(self) -> Self {
+        let url = format!("file:{}", self.dir().join("store").display());
+        self.env("TALLYD_STORE_URL", &url)
+    }
+
+    /// Takes lines over TCP too, which lose nothing on the way; see [`Tallyd::connect`].
+    pub(crate) fn with_tcp(self) -> Self {
+        let address = format!("127.0.0.1:{}", self.ports.statsd);
+        self.env("TALLYD_INGEST_TCP", &address)
+    }
+
     /// The directory in which it runs, with the configuration; a store may be put there.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -133,6 +145,11 @@ impl Tallyd {
     /// Sends one datagram to the statsd port, always from the same socket, so that order is kept.
     pub(crate) fn send_udp(&self, datagram: &[u8]) {
         self.socket.send_to(datagram, (Ipv4Addr::LOCALHOST, self.ports.statsd)).expect("a datagram is sent");
+    }
+
+    /// A connection to the statsd port; it must have been asked for by [`Launch::with_tcp`].
+    pub(crate) fn connect(&self) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.statsd)).expect("tallyd takes connections")
     }
 
     /// `GET path` on the HTTP port.

@@ -1,0 +1,352 @@
+//! Forwarding that survives, from outside and with a real carbon: an hour without it, carbon killed over and over,
+//! new series that it makes no files for yet, and receivers that stand still.
+//!
+//! Samples carry their own timestamps, so that the truth is exact: what was sent for a second is what the whisper
+//! files must hold for it. An hour passes at once, since such samples may lie in the past.
+//! `TALLYD_TEST_LONG` plays the full sizes.
+
+use crate::support::{Graphite, Launch, Sink, Tallyd, free_port, sink, time};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+/// Counts by path and timestamp.
+type Counts = BTreeMap<(String, i64), f64>;
+
+const PREFIX: &str = "stats.counters.shop.";
+/// Two ticks: what was read by now is in the journal.
+const SETTLE: Duration = Duration::from_millis(800);
+/// The newest points are there so soon after Graphite is back.
+const NEWEST_DEADLINE: Duration = Duration::from_secs(30);
+/// And all of them so soon.
+const BACKLOG_DEADLINE: Duration = Duration::from_secs(300);
+
+fn is_long() -> bool {
+    std::env::var_os("TALLYD_TEST_LONG").is_some()
+}
+
+/// Counts each of `series` series at each of these moments; what is counted differs by series and moment.
+fn count(tallyd: &Tallyd, series: usize, moments: &[i64], truth: &mut Counts) {
+    let mut stream = tallyd.connect();
+    for &at in moments {
+        let mut lines = String::new();
+        for number in 0..series {
+            let value = 1 + (number as i64 + at) % 97;
+            writeln!(lines, "shop.s{number}:{value}|c|T{at}").expect("a string takes all");
+            *truth.entry((format!("{PREFIX}s{number}.count"), at)).or_default() += value as f64;
+        }
+        stream.write_all(lines.as_bytes()).expect("tallyd reads");
+    }
+}
+
+/// What differs between the truth and the files, and an example of it.
+fn missing(graphite: &Graphite, truth: &Counts) -> (usize, String) {
+    let (from, until) = span(truth);
+    let written = graphite.written(PREFIX, from - 1, until);
+    let wrong: Vec<_> = truth.iter().filter(|(point, value)| written.get(*point) != Some(*value)).collect();
+    let example = wrong.first().map(|(point, value)| (point, value, written.get(*point)));
+    (wrong.len(), format!("{} of {} points differ, such as {example:?}", wrong.len(), truth.len()))
+}
+
+fn span(truth: &Counts) -> (i64, i64) {
+    let moments = || truth.keys().map(|(_, at)| *at);
+    (moments().min().expect("something was counted"), moments().max().expect("something was counted"))
+}
+
+/// Waits until the files hold the truth; panics when they do not.
+fn assert_written(graphite: &Graphite, truth: &Counts, deadline: Duration) {
+    let mut last = String::new();
+    let whole = time::wait_until(deadline, || {
+        let (wrong, words) = missing(graphite, truth);
+        last = words;
+        wrong == 0
+    });
+    assert!(whole, "{last}{}", graphite.carbon_log());
+}
+
+/// An hour of buckets while Graphite is away, and tallyd stops and is killed in it.
+#[test]
+fn an_hour_without_graphite_is_made_up_for_over_restarts() {
+    let (series, buckets, width) = if is_long() { (2_000, 360, 10) } else { (100, 150, 2) };
+    let mut graphite = Graphite::start(&format!("{width}s:2h"));
+    let launch = Launch::native(&format!(
+        "[flush]\nbucket = \"{width}s\"\ngrace = \"200ms\"\namend_window = \"2h\"\n[rollup]\n\
+         keep = {{ \"{width}s\" = \"2h\" }}\nfigures = {{ \"{width}s\" = \"2h\" }}\n[graphite]\naddress = [\"{}\"]\n",
+        graphite.plaintext_addr()
+    ));
+    let launch = launch.with_store().with_tcp();
+    let mut tallyd = launch.start();
+    let now = time::unix_secs() / width * width;
+    let mut truth = Counts::new();
+    count(&tallyd, series, &[now], &mut truth);
+    assert_written(&graphite, &truth, Duration::from_secs(60));
+
+    graphite.stop();
+    let past: Vec<i64> = (1..=buckets).rev().map(|back| now - back * width).collect();
+    let thirds: Vec<&[i64]> = past.chunks(past.len() / 3).collect();
+    count(&tallyd, series, thirds[0], &mut truth);
+    assert_eq!(tallyd.sigterm(), Some(0), "the store keeps what Graphite has not confirmed");
+    tallyd = launch.start();
+    count(&tallyd, series, thirds[1], &mut truth);
+    time::sleep(SETTLE);
+    tallyd.kill9();
+    tallyd = launch.start();
+    count(&tallyd, series, thirds[2], &mut truth);
+    let newest = time::unix_secs() / width * width;
+    let mut live = Counts::new();
+    count(&tallyd, series, &[newest], &mut live);
+    time::sleep(Duration::from_secs(width as u64 + 1));
+
+    graphite.start_again();
+    let back = time::now();
+    assert_written(&graphite, &live, NEWEST_DEADLINE);
+    println!("the newest points are back after {:?}", back.elapsed());
+    truth.extend(live);
+    assert_written(&graphite, &truth, BACKLOG_DEADLINE.saturating_sub(back.elapsed()));
+    println!("{} points are back after {:?}", truth.len(), back.elapsed());
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+/// The backlog takes several seconds at its rate; each new second arrives in time all the same.
+#[test]
+fn new_buckets_do_not_wait_for_the_backlog() {
+    let mut graphite = Sink::start();
+    let launch = seconds(&graphite.address(), "backfill_rate = 4000\n").with_tcp();
+    let tallyd = launch.start();
+    graphite.stop();
+    let now = time::unix_secs();
+    let past: Vec<i64> = (1..=100).rev().map(|back| now - 10 - back).collect();
+    let mut truth = Counts::new();
+    count(&tallyd, 200, &past, &mut truth);
+    time::sleep(SETTLE);
+    graphite.start_again();
+    // However long it waits before it tries again, that is over with the first line.
+    assert!(graphite.wait_for(NEWEST_DEADLINE, |points| !points.is_empty()).is_some());
+
+    let first = time::unix_secs() + 1;
+    let mut sent = Vec::new();
+    for second in first..first + 6 {
+        time::sleep_until(second, Duration::from_millis(300));
+        let mut live = Counts::new();
+        count(&tallyd, 1, &[second], &mut live);
+        // The bucket ends 0.7 s from now; a bucket's width and 2 s are allowed.
+        sent.push((second, time::now() + Duration::from_millis(700) + Duration::from_secs(3)));
+    }
+    let whole = |points: &sink::Points| truth.iter().all(|(point, value)| points.get(point) == Some(value));
+    assert!(graphite.points().len() < truth.len() * 2, "the backlog is still being worked off");
+    assert!(graphite.wait_for(Duration::from_secs(60), whole).is_some());
+    let lines = graphite.lines();
+    for (second, until) in sent {
+        let line = lines.iter().find(|line| {
+            line.text.starts_with(&format!("{PREFIX}s0.count ")) && line.text.ends_with(&format!(" {second}"))
+        });
+        let arrived = line.unwrap_or_else(|| panic!("second {second} is missing")).arrived;
+        assert!(arrived <= until, "second {second} came {:?} too late", arrived - until);
+    }
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+#[test]
+fn a_carbon_killed_over_and_over_ends_with_every_point_with_a_store_on_disk() {
+    assert_kills_cost_nothing(true);
+}
+
+#[test]
+fn a_carbon_killed_over_and_over_ends_with_every_point_with_a_store_in_memory() {
+    assert_kills_cost_nothing(false);
+}
+
+/// carbon writes little and holds much, which it loses each time. With a store on disk tallyd is stopped and
+/// killed in between too.
+fn assert_kills_cost_nothing(on_disk: bool) {
+    let kills = if is_long() { 20 } else { 5 };
+    let mut graphite = Graphite::start_limited("1s:1h", 60_000, 60);
+    let mut launch = seconds(&graphite.plaintext_addr(), "").with_tcp();
+    if on_disk {
+        launch = launch.with_store();
+    }
+    let mut tallyd = launch.start();
+    let mut truth = Counts::new();
+    for kill in 0..kills {
+        // Moments that differ from kill to kill, and are the same in every run.
+        let (runs, rests) = (1_500 + kill * 367 % 1_000, kill * 613 % 1_700);
+        load(&tallyd, runs, &mut truth);
+        graphite.kill9();
+        load(&tallyd, rests, &mut truth);
+        if on_disk && kill % 5 == 1 {
+            assert_eq!(tallyd.sigterm(), Some(0));
+            tallyd = launch.start();
+        } else if on_disk && kill % 5 == 3 {
+            time::sleep(SETTLE);
+            tallyd.kill9();
+            tallyd = launch.start();
+        }
+        graphite.start_again();
+    }
+    load(&tallyd, 2_000, &mut truth);
+    assert_written(&graphite, &truth, Duration::from_secs(90));
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+/// Ten rounds a second, for so many milliseconds.
+fn load(tallyd: &Tallyd, millis: u64, truth: &mut Counts) {
+    for _ in 0..millis / 100 {
+        count(tallyd, 50, &[time::unix_secs()], truth);
+        time::sleep(Duration::from_millis(100));
+    }
+}
+
+/// No delivery fails then; carbon has lost what it had confirmed.
+#[test]
+fn a_carbon_that_is_killed_and_back_between_two_flushes_is_noticed() {
+    let mut graphite = Graphite::start_limited("10s:1h", 60_000, 20);
+    let launch = Launch::native(&format!(
+        "[flush]\nbucket = \"10s\"\ngrace = \"200ms\"\n[graphite]\naddress = [\"{}\"]\n",
+        graphite.plaintext_addr()
+    ));
+    let tallyd = launch.with_tcp().start();
+    let bucket = time::unix_secs() / 10 * 10 + 10;
+    time::sleep_until(bucket, Duration::from_millis(500));
+    let mut truth = Counts::new();
+    count(&tallyd, 200, &[bucket], &mut truth);
+    // The bucket is sealed 0.2 s after its end and confirmed within a second; carbon writes 20 of 400 files.
+    time::sleep_until(bucket + 11, Duration::from_millis(700));
+    graphite.kill9();
+    let (lost, words) = missing(&graphite, &truth);
+    assert!(lost > 50, "carbon had nothing to lose: {words}");
+    graphite.start_again();
+    assert!(time::unix_secs() < bucket + 20, "carbon was not back before the next flush");
+    assert_written(&graphite, &truth, Duration::from_secs(70));
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+/// carbon has made the files of all after some 50 s, and until then it drops points. The restatement after a
+/// minute brings the first ones.
+#[test]
+fn the_first_points_of_more_series_than_carbon_makes_files_for_arrive() {
+    let graphite = Graphite::start_limited("1s:1h", 120, 10_000);
+    let tallyd = seconds(&graphite.plaintext_addr(), "counts = false\n").with_tcp().start();
+    let first = time::unix_secs();
+    let mut truth = Counts::new();
+    count(&tallyd, 200, &[first], &mut truth);
+    // Buckets are a second wide: a rate is the count.
+    let rate = |path: &str| format!("{}.rate", path.trim_end_matches(".count"));
+    let truth: Counts = truth.into_iter().map(|((path, at), value)| ((rate(&path), at), value)).collect();
+    time::sleep(Duration::from_secs(5));
+    let (lost, words) = missing(&graphite, &truth);
+    assert!(lost > 50, "carbon makes more files than the test is about: {words}");
+    assert_written(&graphite, &truth, Duration::from_secs(90));
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+/// Five destinations, of which one is well.
+#[test]
+fn receivers_that_stand_still_delay_neither_ingest_nor_one_another() {
+    let graphite = Sink::start();
+    let slow = Sink::start();
+    slow.read_slowly(Duration::from_millis(500));
+    let never_reads = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let destinations = [
+        never_reads.local_addr().expect("an address").to_string(),
+        slow.address(),
+        format!("127.0.0.1:{}", free_port()),
+        // For documentation: packets to it go nowhere, where there is a way out at all.
+        "192.0.2.1:2003".to_owned(),
+        graphite.address(),
+    ];
+    let launch = seconds(&destinations.join("\", \""), "").with_store().with_tcp();
+    let tallyd = launch.start();
+    let mut truth = Counts::new();
+    let mut due = Vec::new();
+    let mut resident = Vec::new();
+    let first = time::unix_secs() + 1;
+    for second in first..first + 20 {
+        time::sleep_until(second, Duration::from_millis(200));
+        count(&tallyd, 1_000, &[second], &mut truth);
+        due.push((second, time::now() + Duration::from_millis(800) + Duration::from_secs(3)));
+        resident.push(resident_kib(&tallyd));
+    }
+    let whole = |points: &sink::Points| truth.iter().all(|(point, value)| points.get(point) == Some(value));
+    assert!(graphite.wait_for(Duration::from_secs(5), whole).is_some(), "{} points", graphite.points().len());
+    for (second, until) in due {
+        let end = format!(" {second}");
+        let last =
+            graphite.lines().into_iter().filter(|line| line.text.ends_with(&end)).map(|line| line.arrived);
+        // The first statement of it; what is stated again after an outage is not meant.
+        let arrived = last.min().expect("every second is there");
+        assert!(arrived <= until, "second {second} came {:?} too late", arrived - until);
+    }
+    println!("resident KiB: {resident:?}");
+    let (early, late) = (resident[4], resident[19]);
+    assert!(late < early + 64 * 1_024, "memory grows: {resident:?}");
+    let stopping = time::now();
+    assert_eq!(tallyd.sigterm(), Some(0), "the store keeps what was not confirmed");
+    assert!(stopping.elapsed() < Duration::from_secs(8), "{:?}", stopping.elapsed());
+}
+
+fn resident_kib(tallyd: &Tallyd) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", tallyd.process.id())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory is told");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// What a destination lacks is remembered by its address, as long as it is in the configuration.
+#[test]
+fn a_destination_has_its_own_list_over_restarts_and_none_when_it_is_new() {
+    let here = Sink::start();
+    let mut away = Sink::start();
+    let mut new = Sink::start();
+    away.stop();
+    new.stop();
+    let launch = seconds(&here.address(), "").with_store().with_tcp();
+    let with = |launch: Launch, sinks: &[&Sink]| {
+        let addresses: Vec<String> = sinks.iter().map(|sink| sink.address()).collect();
+        launch.env("TALLYD_GRAPHITE_ADDRESS", &addresses.join(","))
+    };
+    let holds = |sink: &Sink, at: i64| {
+        // A stop closes the second that is open, with zeros where nothing was counted.
+        let counted = |((path, stamp), value): (&(String, i64), &f64)| {
+            *stamp == at && *value > 0.0 && path.starts_with(PREFIX)
+        };
+        sink.points().iter().any(counted)
+    };
+    let counted_and_stopped = |launch: &Launch| {
+        let tallyd = launch.start();
+        let at = time::unix_secs();
+        count(&tallyd, 3, &[at], &mut Counts::new());
+        assert!(here.wait_for(NEWEST_DEADLINE, |_| holds(&here, at)).is_some());
+        assert_eq!(tallyd.sigterm(), Some(0));
+        at
+    };
+
+    let launch = with(launch, &[&here, &away]);
+    let first = counted_and_stopped(&launch);
+    away.start_again();
+    new.start_again();
+    // In another order, and with one more.
+    let launch = with(launch, &[&new, &away, &here]);
+    let second = counted_and_stopped(&launch);
+    assert!(holds(&away, first) && holds(&away, second), "the list was not kept: {:?}", away.points());
+    assert!(holds(&new, second));
+    assert!(!holds(&new, first), "a new destination was told of what was before it");
+
+    new.stop();
+    let third = counted_and_stopped(&launch);
+    let launch = with(launch, &[&here, &away]);
+    counted_and_stopped(&launch);
+    new.start_again();
+    let launch = with(launch, &[&here, &away, &new]);
+    let fifth = counted_and_stopped(&launch);
+    assert!(holds(&new, fifth));
+    assert!(!holds(&new, third), "a destination that was taken out was told of what was before it came back");
+}
+
+/// tallyd with buckets of a second.
+fn seconds(graphite: &str, more: &str) -> Launch {
+    Launch::native(&format!(
+        "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n[rollup]\nkeep = {{ \"1s\" = \"1h\" }}\n\
+         figures = {{ \"1s\" = \"1h\" }}\n[graphite]\naddress = [\"{graphite}\"]\n{more}"
+    ))
+}
