@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Where the journal fails counting goes on in memory, and is said to be not durable. It is safe again with the
-//! next checkpoint that works: that holds everything, whether it was in the journal or not.
+//! next checkpoint that works: that holds everything, whether it was in the journal or not. That the journal takes
+//! batches again is not enough, for those it did not take are in memory still.
 
 use crate::clock::WallMs;
 use crate::health::Books;
@@ -43,8 +44,19 @@ pub struct Safe {
     /// The segment that the dictionary is of.
     segment: Option<u64>,
     buffer: Vec<u8>,
+    missing: Option<Missing>,
     /// It was said that the journal fails.
     said: bool,
+}
+
+/// Batches that are in memory alone, since the journal did not take them.
+#[derive(Debug)]
+struct Missing {
+    producer: u128,
+    /// The last of them.
+    number: u64,
+    since: WallMs,
+    cause: String,
 }
 
 impl Safe {
@@ -89,22 +101,34 @@ impl Safe {
             }
         }
         journal.sync(now).ok();
+        if let (Some(trouble), Some(last)) = (journal.not_durable(), batches.last()) {
+            self.missing = Some(Missing {
+                producer: last.producer,
+                number: last.number,
+                since: self.missing.as_ref().map_or(trouble.since, |missing| missing.since),
+                cause: trouble.cause.clone(),
+            });
+        }
         self.say(&journal);
         self.journal = Some(journal);
     }
 
     fn say(&mut self, journal: &Journal) {
-        let trouble = journal.not_durable();
+        let now = journal.not_durable().map(|trouble| trouble.cause.clone());
+        let trouble = self.missing.as_ref().map(|missing| {
+            let before = || format!("{}; that is over, and waits for the next checkpoint", missing.cause);
+            (now.unwrap_or_else(before), missing.since)
+        });
         self.books.journal.bytes.store(journal.bytes(), Ordering::Relaxed);
-        self.books.journal.set_failing(trouble.map(|trouble| (trouble.cause.clone(), trouble.since)));
-        match (trouble, self.said) {
-            (Some(trouble), false) => {
-                tracing::error!("not durable: {}; counting goes on in memory", trouble.cause);
+        match (&trouble, self.said) {
+            (Some((cause, _)), false) => tracing::error!("not durable: {cause}; counting goes on in memory"),
+            (None, true) => {
+                tracing::info!("durable again: the journal takes batches, and the rest is written")
             }
-            (None, true) => tracing::info!("durable again: the journal takes batches"),
             _ => {}
         }
         self.said = trouble.is_some();
+        self.books.journal.set_failing(trouble);
     }
 
     /// Lets go of what the last checkpoint holds, if there was one.
@@ -116,10 +140,11 @@ impl Safe {
 
     /// Lets go of what a checkpoint holds.
     pub fn confirm(&mut self, confirmed: &[Confirmed], now: WallMs) {
-        let Some(journal) = &mut self.journal else {
+        let Some(mut journal) = self.journal.take() else {
             return;
         };
         for one in confirmed {
+            self.missing.take_if(|lost| lost.producer == one.producer && lost.number <= one.number);
             if let Err(error) = journal.confirm(one.producer, one.number) {
                 tracing::debug!(%error, "a segment of the journal stays until the next checkpoint");
             }
@@ -128,7 +153,8 @@ impl Safe {
         if let Err(error) = journal.finish(now) {
             tracing::debug!(%error, "the journal's segment could not be closed in order");
         }
-        self.books.journal.bytes.store(journal.bytes(), Ordering::Relaxed);
+        self.say(&journal);
+        self.journal = Some(journal);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::support::{Launch, Tallyd, time, wait_until};
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) fn on_disk(folder: &Path) -> Launch {
 }
 
 /// What a counter adds up to over all buckets there are.
-fn sum(tallyd: &Tallyd, name: &str) -> f64 {
+pub(super) fn sum(tallyd: &Tallyd, name: &str) -> f64 {
     let reply = tallyd.http_get(&format!("/api/v1/query?name={name}&from=-2h&step=1m&stat=sum"));
     let answer: Value = serde_json::from_str(&reply.body).unwrap();
     let lines = answer["series"].as_array().into_iter().flatten();
@@ -34,7 +34,7 @@ fn store_status(tallyd: &Tallyd) -> Value {
 }
 
 /// Sends thirty counters a datagram for so long; returns how many datagrams.
-fn load(tallyd: &Tallyd, span: Duration) -> u64 {
+pub(super) fn load(tallyd: &Tallyd, span: Duration) -> u64 {
     let datagram: Vec<String> = (0..30).map(|n| format!("hits.n{n}:1|c")).collect();
     let datagram = datagram.join("\n");
     let started = time::now();
@@ -103,15 +103,23 @@ impl SmallStore {
 }
 
 /// A small file system of its own, unmounted when the test ends.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` where the system lets nobody mount, as in an unprivileged container.
-    fn mount() -> Option<Self> {
+    /// `None` where the system lets nobody mount, as in an unprivileged container, and says so.
+    pub(super) fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path());
-        mount.status().unwrap().success().then_some(Self(folder))
+        if !mount.status().unwrap().success() {
+            eprintln!("left out: no small file system can be mounted here (this takes root)");
+            return None;
+        }
+        Some(Self(folder))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 
@@ -121,38 +129,44 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Takes all the room there is; removed, there is room again.
+pub(super) fn fill(disk: &SmallDisk) -> PathBuf {
+    let filler = disk.path().join("filler");
+    fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
+    filler
+}
+
+/// Counts so many orders, and waits until there are so many in all.
+pub(super) fn count(tallyd: &Tallyd, n: usize, all: f64) {
+    (0..n).for_each(|_| tallyd.send_udp(b"orders:1|c"));
+    let there = || sum(tallyd, "orders") == all;
+    assert!(wait_until(Duration::from_secs(10), there), "{} of {all}", sum(tallyd, "orders"));
+}
+
+/// Waits until the status says whether what is counted is durable; returns why not.
+pub(super) fn durable(tallyd: &Tallyd, wanted: bool) -> String {
+    let is = || store_status(tallyd)["durable"] == wanted;
+    assert!(wait_until(Duration::from_secs(60), is), "{}", store_status(tallyd));
+    store_status(tallyd)["not_durable"]["reason"].to_string()
+}
+
 #[test]
 fn on_a_full_disk_counting_goes_on_and_is_said_not_to_be_durable() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("left out: no small file system can be mounted here (this takes root)");
         return;
     };
-    let launch = on_disk(&disk.0.path().join("store"));
+    let launch = on_disk(&disk.path().join("store"));
     let tallyd = launch.start();
-    let count = |n: usize, all: f64| {
-        (0..n).for_each(|_| tallyd.send_udp(b"orders:1|c"));
-        assert!(
-            wait_until(Duration::from_secs(10), || sum(&tallyd, "orders") == all),
-            "{}",
-            sum(&tallyd, "orders")
-        );
-    };
-    count(10, 10.0);
+    count(&tallyd, 10, 10.0);
     assert_eq!(store_status(&tallyd)["durable"], true);
-    let filler = disk.0.path().join("filler");
-    fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
-    let durable = |wanted: bool| {
-        let is = || store_status(&tallyd)["durable"] == wanted;
-        assert!(wait_until(Duration::from_secs(45), is), "{}", store_status(&tallyd));
-    };
-    durable(false);
-    let reason = store_status(&tallyd)["not_durable"]["reason"].to_string();
+    let filler = fill(&disk);
+    let reason = durable(&tallyd, false);
     assert!(reason.contains("No space left") && reason.contains("free some space"), "{reason}");
     assert!(tallyd.http_get("/metrics").body.contains("\ntallyd_durable 0\n"));
-    count(20, 30.0);
+    count(&tallyd, 20, 30.0);
     fs::remove_file(&filler).unwrap();
-    durable(true);
-    count(40, 70.0);
+    durable(&tallyd, true);
+    count(&tallyd, 40, 70.0);
     // A tick later it is in the journal.
     time::sleep(TICK);
     tallyd.kill9();
