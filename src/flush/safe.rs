@@ -123,7 +123,7 @@ impl Safe {
         match (&trouble, self.said) {
             (Some((cause, _)), false) => tracing::error!("not durable: {cause}; counting goes on in memory"),
             (None, true) => {
-                tracing::info!("durable again: the journal takes batches, and the rest is written")
+                tracing::info!("durable again: the journal takes batches, and the rest is written");
             }
             _ => {}
         }

@@ -149,10 +149,14 @@ fn a_torn_journal_costs_what_is_torn_and_is_said() {
         assert!(found <= sent, "torn at {at}: {found} of {sent}");
         lost += u32::from(found < sent);
         let status: Value = serde_json::from_str(&tallyd.http_get("/api/v1/status").body).unwrap();
-        let log = crate::books::log(&launch).split_off(logged);
-        assert!(!log.contains("panicked"), "{log}");
+        let said = crate::books::log(&launch).split_off(logged);
+        assert!(!said.contains("panicked"), "{said}");
         if n % 2 == 1 {
-            assert!(log.contains("was damaged"), "turned over at {at}: {log} {}", status["store"]["journal"]);
+            assert!(
+                said.contains("was damaged"),
+                "turned over at {at}: {said} {}",
+                status["store"]["journal"]
+            );
         }
         tallyd.kill9();
         assert_eq!(sum(&launch.start(), "hits.n3"), found, "torn at {at}, started twice");

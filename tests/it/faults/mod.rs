@@ -7,3 +7,4 @@ mod disks;
 mod durability;
 mod forwarding;
 mod graphite_outage;
+mod large;
