@@ -8,3 +8,4 @@ mod durability;
 mod forwarding;
 mod graphite_outage;
 mod large;
+mod restarts;
