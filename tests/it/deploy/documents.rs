@@ -1,7 +1,8 @@
 //! The documents: every block of commands or code in docs/ is run against a tallyd of its own, or says why not;
 //! links lead somewhere; the configuration reference is what config.example.toml says.
 //!
-//! A comment before each block says what to do with it: `run`, `run: counts NAME VALUE, …`, or `not run: WHY`.
+//! A comment before each block says what to do with it: `run`, `run: counts NAME VALUE, …`, `run: on a store`, with
+//! tallyd's own store and address in the environment, or `not run: WHY`.
 //! With `TALLYD_TEST_DOCS` set, docs/configuration.md is written anew.
 
 use crate::support::{Launch, Tallyd, client_node, client_python, repository, wait_until};
@@ -67,7 +68,7 @@ fn interpreter(language: &str) -> Command {
     }
 }
 
-fn run(block: &Block, tallyd: &Tallyd) {
+fn run(block: &Block, tallyd: &Tallyd, environment: &[(&str, String)]) {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -82,6 +83,7 @@ fn run(block: &Block, tallyd: &Tallyd) {
         .unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut command = interpreter(&block.language);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let output = command.arg(&script).current_dir(dir.path()).env("PATH", path).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}; run tests/setup", block.place));
     assert!(output.status.success(), "{}: {}", block.place, String::from_utf8_lossy(&output.stderr));
@@ -109,8 +111,16 @@ fn every_snippet_of_the_documents_runs_or_says_why_not() {
             ("run", wanted) => {
                 ran += 1;
                 // One bucket for the whole block, so that the console still shows what was counted.
-                let tallyd = Launch::native("[flush]\nbucket = \"24h\"\n[graphite]\naddress = []").start();
-                run(&block, &tallyd);
+                let launch = Launch::native("[flush]\nbucket = \"24h\"\n[graphite]\naddress = []");
+                let store = format!("file:{}", launch.dir().join("store").display());
+                let launch = launch.env("TALLYD_STORE_URL", &store);
+                let tallyd = launch.start();
+                let listen = format!("127.0.0.1:{}", tallyd.ports.http);
+                if wanted == "on a store" {
+                    run(&block, &tallyd, &[("TALLYD_STORE_URL", store), ("TALLYD_HTTP_LISTEN", listen)]);
+                    continue;
+                }
+                run(&block, &tallyd, &[]);
                 if !wanted.is_empty() {
                     assert_counts(&block, &tallyd, wanted);
                 }
