@@ -143,6 +143,8 @@ pub const NEWBORN_MS: i64 = 30_000;
 pub const NEWBORN_MS_MAX: i64 = 8 * 3_600_000;
 /// Files that carbon makes a minute by default (`MAX_CREATES_PER_MINUTE`).
 pub const CARBON_CREATES_PER_MINUTE: u64 = 50;
+/// Stating new series again may take so long, in milliseconds, before it is found to be too much.
+pub const NEWBORN_TOOK_MS: i64 = 600_000;
 /// Buckets that are looked through for new series at a time: some 10 ms of a busy store.
 pub const NEWBORN_BUCKETS: usize = 64;
 /// Pause between two warnings that carbon may be too slow for all new series, in milliseconds.

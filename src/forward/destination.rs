@@ -310,12 +310,28 @@ impl Destination {
         self.send(payload, stop_at)
     }
 
-    /// The oldest cohort whose time has come.
+    /// The oldest cohort whose time has come. As nothing else is to be stated, all that are over were once.
     fn newborn(&self) -> Option<Restating> {
         let (now, width) = (self.clock.now(), self.store.ladder().bucket().ms());
-        let cohorts = self.store.cohorts(self.index);
-        let cohort = cohorts.into_iter().find(|cohort| newborn::due(cohort, width) <= now)?;
+        let mut cohorts = self.store.cohorts(self.index);
+        for cohort in cohorts.iter_mut().filter(|cohort| cohort.heard.is_none()) {
+            if cohort.born.saturating_add(width) <= now {
+                cohort.heard = Some(now);
+                self.store.restated(self.index, *cohort, false);
+            }
+        }
+        let cohort = cohorts.into_iter().find(|cohort| newborn::due(cohort).is_some_and(|due| due <= now))?;
         Some(Restating { cohort, next: cohort.born, last: now, points: cohort.points, began: now })
+    }
+
+    /// While Graphite was away it made no files: that time does not count.
+    fn put_off_newborn(&self, away_ms: i64) {
+        for cohort in self.store.cohorts(self.index) {
+            if let Some(heard) = cohort.heard {
+                let cohort = Cohort { heard: Some(heard.saturating_add(away_ms)), ..cohort };
+                self.store.restated(self.index, cohort, false);
+            }
+        }
     }
 
     /// New series were stated again, to their last bucket.
@@ -324,7 +340,8 @@ impl Destination {
         let tried = Cohort { points: restating.points, ..restating.cohort };
         let others = self.store.cohorts(self.index).into_iter().filter(|other| other.born != tried.born);
         let files = others.map(|other| other.points).sum::<u64>() + tried.points;
-        let done = newborn::done(&tried, files);
+        let age = tried.heard.map_or(0, |heard| restating.began - heard);
+        let done = newborn::done(age, files);
         let given_up = !done && newborn::given_up(&tried, now - restating.began);
         let address = &self.status.address;
         tracing::debug!(
@@ -342,8 +359,7 @@ impl Destination {
                 "carbon may not have made files for all new series by now: raise its MAX_CREATES_PER_MINUTE"
             );
         }
-        let cohort = Cohort { stated: tried.stated + 1, ..tried };
-        self.store.restated(self.index, cohort, done || given_up);
+        self.store.restated(self.index, newborn::again(tried, now), done || given_up);
     }
 
     /// The new bucket, and of the backlog, newest first, what its rate and one delivery allow.
@@ -467,6 +483,7 @@ impl Destination {
         if let Some(failed_at) = self.failed_at.take() {
             // Carbon may have lost from its cache what it had accepted before it went.
             let again = self.store.state_again(self.index, failed_at - self.options.resend_ms).unwrap_or(0);
+            self.put_off_newborn(now.saturating_sub(failed_at).max(0));
             tracing::info!(address = %self.status.address, stated_again = again, "Graphite is back");
         }
     }

@@ -165,6 +165,8 @@ pub struct Cohort {
     pub stated: u32,
     /// Points of one bucket of them: as many files carbon has to make.
     pub points: u64,
+    /// When the destination had been told of them, not counting the time that it was away since; `None` before.
+    pub heard: Option<WallMs>,
 }
 
 /// What is safe: every batch of a producer up to a number.

@@ -13,7 +13,7 @@
 //!   p <start ms:8> <block:4>                   the open bucket of a block: packed tallies
 //!   v <start ms:8>                             version:8 of a sealed bucket of the finest width
 //!   o <address> 00 <start ms:8>                version:8 of a bucket that a destination still needs
-//!   c <address> 00 <born ms:8>                 varint times stated, varint points: series new to a destination
+//!   c <address> 00 <born ms:8>                 varints: times stated, points, ms when it was told (0: not yet)
 //!   w <producer:16>                            number:8, time of its last batch:8
 //! ```
 //!

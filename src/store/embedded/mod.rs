@@ -118,6 +118,7 @@ struct Needs {
 struct Newborn {
     stated: u32,
     points: u64,
+    heard: Option<WallMs>,
 }
 
 #[derive(Debug)]
@@ -282,7 +283,13 @@ impl Store for EmbeddedStore {
     fn cohorts(&self, destination: usize) -> Vec<Cohort> {
         let inner = self.lock();
         let cohorts = inner.needs.get(destination).into_iter().flat_map(|needs| &needs.cohorts);
-        cohorts.map(|(&born, one)| Cohort { born, stated: one.stated, points: one.points }).collect()
+        let cohort = |(&born, &Newborn { stated, points, heard }): (&WallMs, &Newborn)| Cohort {
+            born,
+            stated,
+            points,
+            heard,
+        };
+        cohorts.map(cohort).collect()
     }
 
     fn restated(&self, destination: usize, cohort: Cohort, done: bool) {

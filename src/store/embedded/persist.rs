@@ -196,7 +196,10 @@ impl Inner {
         each(&self.archive, b'c', &mut |key, value| {
             let (address, born) = layout::addressed(key).ok_or_else(bad)?;
             let mut value = Reader::new(value);
-            let newborn = Newborn { stated: value.varint()? as u32, points: value.varint()? };
+            let (stated, points) = (value.varint()? as u32, value.varint()?);
+            let heard = if value.is_empty() { 0 } else { value.varint()? };
+            let heard = (heard > 0).then_some(heard as WallMs);
+            let newborn = Newborn { stated, points, heard };
             cohorts.push((key.to_vec(), address.to_owned(), born, newborn));
             Ok(())
         })?;

@@ -192,13 +192,14 @@ impl Inner {
             let mut value = Vec::new();
             push_varint(&mut value, u64::from(newborn.stated));
             push_varint(&mut value, newborn.points);
+            push_varint(&mut value, newborn.heard.map_or(0, i64::unsigned_abs));
             self.archive.put(layout::cohort(&needs.name, born), value);
         }
     }
 
     pub(super) fn restated(&mut self, destination: usize, cohort: Cohort, done: bool) {
         if !done {
-            let newborn = Newborn { stated: cohort.stated, points: cohort.points };
+            let newborn = Newborn { stated: cohort.stated, points: cohort.points, heard: cohort.heard };
             return self.put_cohort(destination, cohort.born, newborn);
         }
         if let Some(needs) = self.needs.get_mut(destination) {
