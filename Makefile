@@ -4,6 +4,7 @@
 .PHONY: help setup loom instructions test nightly fuzz bench deb msrv demo
 
 # Modules of tests/it that run as suites of their own, each within four minutes.
+# They wait more than they work, so that more run side by side than there are cores.
 SLOW = faults::
 
 # How long each fuzz target runs in `make nightly`.
@@ -26,7 +27,7 @@ test: setup ## formatting, lints and every test, against real servers and client
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib --bins --benches --test allocation
 	cargo test --test it -- $(SLOW:%=--skip %)
-	@for suite in $(SLOW); do cargo test --test it -- "$$suite" || exit 1; done
+	@for suite in $(SLOW); do cargo test --test it -- "$$suite" --test-threads 6 || exit 1; done
 	@$(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory instructions
 
