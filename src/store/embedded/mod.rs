@@ -147,6 +147,8 @@ struct Inner {
     failing: Option<(String, WallMs)>,
     /// Packed buckets that did not read back.
     damaged: u64,
+    /// Buckets let go before every destination had them that no fold has told of yet.
+    shed_unsaid: u64,
 }
 
 impl EmbeddedStore {
@@ -192,6 +194,7 @@ impl Inner {
             folds: 0,
             failing: None,
             damaged: 0,
+            shed_unsaid: 0,
         }
     }
 
@@ -248,8 +251,10 @@ impl Store for EmbeddedStore {
         let let_go = inner.let_go(&self.rules, now);
         let shed = inner.shed(&self.rules);
         let mut folded = sealed?;
-        (folded.rolled, folded.shed) = (rolled?, shed?);
-        let_go.map(|()| folded)
+        folded.rolled = rolled?;
+        let_go.and(shed)?;
+        folded.shed = std::mem::take(&mut inner.shed_unsaid);
+        Ok(folded)
     }
 
     fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError> {

@@ -115,20 +115,19 @@ impl Inner {
         }
     }
 
-    /// Keeps within the bytes that memory may take; returns how many buckets went that a destination still needed.
-    pub(super) fn shed(&mut self, rules: &Rules) -> Result<u64, StoreError> {
-        let mut shed = 0;
+    /// Keeps within the bytes that memory may take, and counts the buckets that a destination still needed.
+    pub(super) fn shed(&mut self, rules: &Rules) -> Result<(), StoreError> {
         while self.archive.bytes() > rules.bytes_max {
             let before = self.archive.bytes();
             match self.least_missed(rules) {
-                Some(span) => shed += self.shed_finest(rules, span),
+                Some(span) => self.shed_unsaid += self.shed_finest(rules, span),
                 None => self.shed_coarse(rules)?,
             }
             if self.archive.bytes() >= before {
                 break;
             }
         }
-        Ok(shed)
+        Ok(())
     }
 
     /// The finest buckets that go first: the oldest that every destination has, else the oldest of all but the

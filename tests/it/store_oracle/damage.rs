@@ -1,7 +1,7 @@
 //! Damage that nobody looked for at the start: a file too large to be compared with its checksums then. Whatever
 //! meets it answers with an error that is counted, or with the truth, and everything else goes on.
 
-use super::file::VirtualFile;
+use super::file::{FileFaults, VirtualFile};
 use super::{BOUNDS, HOUR_MS};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,6 +111,45 @@ fn check(store: &EmbeddedStore, truth: &Truth, random: &mut StdRng, missing: &mu
     assert!(sealed.iter().all(|entries| entries.len() <= SERIES));
     assert!(!said || store.durability().damaged > before, "damage is counted");
     said || store.durability().damaged > before
+}
+
+/// Neither read nor written for hours: memory has its limit all the same, what is new is sealed, and when the disk is
+/// back it is written.
+#[test]
+fn a_disk_that_is_gone_costs_memory_up_to_its_limit() {
+    let bytes_max = 1 << 20;
+    for reads_fail in [false, true] {
+        let file = VirtualFile::with_bytes(whole(), 9);
+        let rules = Rules { bytes_max, ..rules() };
+        let start = BUCKETS * WIDTH;
+        let store = EmbeddedStore::on_disk(rules, idle(), file.open().unwrap(), start).unwrap();
+        file.fail(FileFaults { writes_left: Some(0), syncs_fail: true, reads_fail });
+        let mut now = start;
+        let (mut most, mut shed) = (0, 0);
+        for n in 1..=300 {
+            let applied = store.apply(batch(BUCKETS as u64 + n, now), now).unwrap();
+            assert_eq!(applied, Applied::Done);
+            now += WIDTH;
+            match store.fold(now, now) {
+                Ok(folded) => shed += folded.shed,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+            }
+            if n % 5 == 0 {
+                store.checkpoint(now).unwrap_err();
+            }
+            most = most.max(store.durability().waiting_bytes);
+            assert!(store.sealed(now - WIDTH).is_ok_and(|sealed| sealed.is_some()), "what is new is there");
+        }
+        assert!(most <= bytes_max as u64 * 11 / 10, "{most} bytes wait");
+        assert!(store.durability().failing.is_some());
+        file.fail(FileFaults::default());
+        store.checkpoint(now).ok();
+        store.checkpoint(now).unwrap();
+        assert!(store.durability().failing.is_none());
+        shed += store.fold(now, now).unwrap().shed;
+        assert!(shed > 0, "buckets that nobody had are counted");
+        assert!(!read(&store, 2, 1).unwrap().is_empty());
+    }
 }
 
 #[test]

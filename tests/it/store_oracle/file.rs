@@ -54,6 +54,11 @@ impl VirtualFile {
         Self(Arc::new(Mutex::new(State { bytes, unsynced: Vec::new(), owner: 0, faults, random })))
     }
 
+    /// From here on it fails like this.
+    pub(crate) fn fail(&self, faults: FileFaults) {
+        self.state().faults = faults;
+    }
+
     /// What is in it.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.state().bytes.clone()
