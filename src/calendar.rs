@@ -6,7 +6,7 @@
 //! Does not know what is counted in a day. Zones and their rules are the IANA database's, by way of chrono-tz.
 
 use crate::clock::WallMs;
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
 /// Milliseconds of a day without a change of clocks.
@@ -52,10 +52,8 @@ impl Calendar {
     /// The date of the day that holds a moment.
     #[must_use]
     pub fn date(&self, time: WallMs) -> NaiveDate {
-        let moment = DateTime::from_timestamp_millis(time).unwrap_or_default();
-        let local = moment.with_timezone(&self.zone).naive_local();
         // The date on the wall, or one of its neighbours: days need not begin at midnight.
-        let date = local.date();
+        let date = self.local(time).date();
         let candidates = [date.succ_opt(), Some(date), date.pred_opt()];
         let holds = |date: &NaiveDate| self.begins(*date) <= time;
         candidates.into_iter().flatten().find(holds).unwrap_or(date)
@@ -74,17 +72,38 @@ impl Calendar {
         self.day(self.date(time))
     }
 
-    /// The moment at which the day of a date begins.
-    fn begins(&self, date: NaiveDate) -> WallMs {
-        let local = date.and_time(self.day_starts);
-        let first = |minutes: i64| {
-            let local = local + chrono::Duration::minutes(minutes);
+    /// What the clock on the wall shows.
+    #[must_use]
+    pub fn local(&self, time: WallMs) -> NaiveDateTime {
+        DateTime::from_timestamp_millis(time).unwrap_or_default().with_timezone(&self.zone).naive_local()
+    }
+
+    /// The first moment at which the clock on the wall shows a time, or a later one where it never shows that.
+    #[must_use]
+    pub fn moment(&self, local: NaiveDateTime) -> WallMs {
+        if let Some(at) = self.zone.from_local_datetime(&local).earliest() {
+            return at.timestamp_millis();
+        }
+        // Clocks change at whole minutes, so the first minute that exists is the first moment after a gap.
+        let minute = local.with_second(0).and_then(|local| local.with_nanosecond(0)).unwrap_or(local);
+        let exists = |minutes: i64| {
+            let local = minute + chrono::Duration::minutes(minutes);
             self.zone.from_local_datetime(&local).earliest()
         };
-        // Clocks change at whole minutes, so the first minute that exists is the first moment after a gap.
-        (0..=GAP_MINUTES_MAX)
-            .find_map(first)
+        (1..=GAP_MINUTES_MAX)
+            .find_map(exists)
             .map_or_else(|| Utc.from_utc_datetime(&local).timestamp_millis(), |at| at.timestamp_millis())
+    }
+
+    /// The moment at which the day of a date begins.
+    fn begins(&self, date: NaiveDate) -> WallMs {
+        self.moment(date.and_time(self.day_starts))
+    }
+
+    /// The local time at which the day of a date begins, whether or not there is such a time.
+    #[must_use]
+    pub fn begins_locally(&self, date: NaiveDate) -> NaiveDateTime {
+        date.and_time(self.day_starts)
     }
 
     /// Whether days begin on multiples of `width_ms` in UTC, on every day of the next years: a bucket that a

@@ -211,8 +211,6 @@ pub const PAGES_MAX: usize = 16;
 pub const PAGE_FIGURES_MAX: usize = 9;
 /// Longest id, label, title or group in bytes.
 pub const FIGURE_TEXT_BYTES_MAX: usize = 128;
-/// Most holidays in the configuration: some thirty years of them.
-pub const HOLIDAYS_MAX: usize = 512;
 /// Series that one figure shows; what is beyond is left out, and the figure says so.
 pub const FIGURE_SERIES_MAX: usize = 500;
 /// Currencies that one figure shows.

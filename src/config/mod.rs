@@ -8,6 +8,7 @@
 //! there is one list of keys, one set of defaults, and `tallyd migrate` prints that translation.
 
 mod address;
+mod figures;
 mod js;
 mod literal;
 mod native;
@@ -30,7 +31,7 @@ pub(crate) use translation::{Entry, Translation};
 pub(crate) use units::{show_duration, show_size};
 
 use crate::wire::Dialect;
-use crate::{aggregate, console, figures, flush, forward, ingest, limits, serve};
+use crate::{aggregate, console, flush, forward, ingest, limits, serve};
 use native::Switches;
 use problem::Reason;
 use reader::Source;
@@ -60,7 +61,7 @@ pub struct Config {
     /// What the points are called.
     pub expand: forward::Rules,
     /// What the pages show.
-    pub figures: figures::Options,
+    pub figures: crate::figures::Options,
     /// HTTP.
     pub http: serve::Options,
     /// The console.

@@ -5,6 +5,7 @@
 //! does not know which language the file was written in, beyond the [`Switches`] that come with it.
 
 use super::address::parse_listen_or_off;
+use super::figures;
 use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
@@ -15,7 +16,9 @@ use super::store::{StoreKeys, company, rollup, store as store_keys};
 use super::units::show_duration;
 use super::{Config, Loaded};
 use crate::clock::Clock;
+use crate::figures::Options;
 use crate::forward::TimerRules;
+use crate::journal::SyncWhen;
 use crate::metric::{Bounds, Ladder, name};
 use crate::store::IdleRules;
 use crate::wire::Dialect;
@@ -101,7 +104,7 @@ struct Keys {
     store: StoreKeys,
     ladder: Ladder,
     history: Vec<String>,
-    figures: Vec<String>,
+    figures: Options,
     graphite: Graphite,
     timers: TimerRules,
     timer_exact_max: usize,
@@ -121,13 +124,22 @@ impl Keys {
         let flush = flush(&mut reader.section("flush"));
         let store = store_keys(&mut reader.section("store"), state);
         let rollup = rollup(&mut reader.section("rollup"));
-        let calendar = company(&mut reader.section("company"));
+        let company = company(&mut reader.section("company"));
         let mut section = reader.section("rollup");
         let now = Clock::system().now();
         let (ladder, history) =
-            rollup.ladder(&mut section, flush.bucket, flush.amend_window_ms, calendar, now);
-        let figures = reader.each_text("figure", "metric");
+            rollup.ladder(&mut section, flush.bucket, flush.amend_window_ms, company.calendar, now);
+        let (figures, pages) = figures::figures(reader);
         let graphite = graphite(&mut reader.section("graphite"));
+        let figures = Options {
+            currency: company.currency,
+            holidays: company.holidays,
+            figures,
+            pages,
+            own_prefix: graphite.naming.own_prefix.clone(),
+            guarantee: guarantee(&store, &flush),
+            udp_port: ingest.udp.first().map_or(8125, SocketAddr::port),
+        };
         let (timers, timer_exact_max) = timers(&mut reader.section("timers"));
         let mut sets = reader.section("sets");
         let set_exact_max =
@@ -212,7 +224,7 @@ impl Keys {
                 url: self.store.url,
                 ladder: self.ladder,
                 history: self.history,
-                figures: self.figures,
+                figures: self.figures.series(),
                 memory_bytes_max: limits.memory_bytes_max,
             },
             journal: self.store.journal,
@@ -225,11 +237,21 @@ impl Keys {
                 stamp: graphite.stamp,
                 names_clean: self.sanitize,
             },
-            figures: crate::figures::Options::default(),
+            figures: self.figures,
             http: self.http,
             console: console::Options { listen: self.console, config_lines, healthy },
             reload_on_change,
             debug,
         }
+    }
+}
+
+/// What a page says of what is counted.
+fn guarantee(store: &StoreKeys, flush: &flush::Options) -> String {
+    let tick = show_duration(flush.tick_ms as u64);
+    match store.journal.as_ref().map(|journal| journal.options.sync) {
+        None => "kept in memory: a restart forgets".to_owned(),
+        Some(SyncWhen::Tick) => format!("saved to disk every {tick}"),
+        Some(SyncWhen::Off) => format!("handed to the disk every {tick}"),
     }
 }

@@ -15,9 +15,11 @@ const ENV_PREFIX: &str = "TALLYD_";
 /// Values that are never shown.
 const SECRETS: [&str; 2] = ["http.tokens", "sets.salt"];
 /// Keys that later versions know.
-const LATER_KEYS: [&str; 4] = ["store.prefix", "store.partitions", "company.currency", "company.holidays"];
+const LATER_KEYS: [&str; 2] = ["store.prefix", "store.partitions"];
 /// Sections that later versions know.
-const LATER_SECTIONS: [&str; 4] = ["figure", "page", "link", "notify"];
+const LATER_SECTIONS: [&str; 2] = ["link", "notify"];
+/// Lists of tables, which have a reader of their own.
+const ARRAYS: [&str; 2] = ["figure", "page"];
 
 /// A file, as keys and values of ours.
 #[derive(Clone, Debug, Default)]
@@ -69,10 +71,14 @@ impl<'a> Reader<'a> {
         Section { reader: self, name }
     }
 
-    /// What the tables of an array, such as `[[figure]]`, say under a key.
-    pub(super) fn each_text(&self, array: &str, key: &str) -> Vec<String> {
-        let tables = self.source.table.get(array).and_then(Value::as_array).into_iter().flatten();
-        tables.filter_map(|table| Some(table.get(key)?.as_str()?.to_owned())).collect()
+    /// A list of tables, such as `[[figure]]`.
+    pub(super) fn array(&self, name: &str) -> Option<&'a Value> {
+        self.source.table.get(name)
+    }
+
+    /// Adds a mistake that was found elsewhere.
+    pub(super) fn refuse(&mut self, mistake: Mistake) {
+        self.findings.mistakes.push(mistake);
     }
 
     /// Adds a warning.
@@ -103,12 +109,8 @@ impl<'a> Reader<'a> {
         let sections =
             LATER_SECTIONS.into_iter().filter(|name| in_section(name)).map(|name| format!("[{name}]"));
         let keys = LATER_KEYS.into_iter().filter(|name| has_key(name)).map(str::to_owned);
-        let warnings = keys.chain(sections).map(|name| match &name[..] {
-            "[figure]" => {
-                "[figure]: what it shows keeps the ladder of rollup.figures; it is shown in later versions"
-                    .to_owned()
-            }
-            _ => format!("{name} belongs to a feature of later versions; this version does nothing with it"),
+        let warnings = keys.chain(sections).map(|name| {
+            format!("{name} belongs to a feature of later versions; this version does nothing with it")
         });
         self.findings.warnings.extend(warnings.collect::<Vec<_>>());
     }
@@ -116,7 +118,7 @@ impl<'a> Reader<'a> {
     fn refuse_unknown_keys(&mut self) {
         let source = self.source;
         for (name, value) in &source.table {
-            if LATER_SECTIONS.contains(&name.as_str()) {
+            if LATER_SECTIONS.contains(&name.as_str()) || ARRAYS.contains(&name.as_str()) {
                 continue;
             }
             let known = self.findings.effective.iter().any(|known| known.section == name);

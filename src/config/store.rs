@@ -1,5 +1,6 @@
 //! `[store]`, `[rollup]` and `[company]`: where buckets stand, what is kept how long, and whose days these are.
 
+use super::figures::currency;
 use super::problem::Reason;
 use super::raw::{Raw, choice, size, text};
 use super::reader::Section;
@@ -10,7 +11,8 @@ use crate::limits;
 use crate::metric::ladder::Step;
 use crate::metric::{Ladder, Width};
 use crate::store::StoreUrl;
-use chrono::NaiveTime;
+use chrono::{NaiveDate, NaiveTime};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use toml::{Table, Value};
 
@@ -127,10 +129,31 @@ fn steps(raw: Raw<'_>) -> Result<Vec<Step>, Reason> {
     Ok(steps)
 }
 
-pub(super) fn company(section: &mut Section<'_, '_>) -> Calendar {
+/// Whose days and whose money.
+pub(super) struct Company {
+    pub(super) calendar: Calendar,
+    pub(super) currency: String,
+    pub(super) holidays: BTreeSet<NaiveDate>,
+}
+
+pub(super) fn company(section: &mut Section<'_, '_>) -> Company {
     let zone = section.value("timezone", "UTC", text(zone));
     let starts = section.value("day_starts", "00:00", text(day_starts));
-    Calendar::new(&zone, starts).unwrap_or_default()
+    Company {
+        calendar: Calendar::new(&zone, starts).unwrap_or_default(),
+        currency: section.value("currency", "EUR", text(currency)),
+        holidays: section.list("holidays", Vec::new(), holiday).into_iter().collect(),
+    }
+}
+
+/// A date, in quotes or as TOML writes it.
+fn holiday(raw: Raw<'_>) -> Result<NaiveDate, Reason> {
+    let cure = "write dates such as \"2026-12-25\"";
+    let text = match raw {
+        Raw::File(Value::Datetime(date)) => date.to_string(),
+        raw => raw.text()?.to_owned(),
+    };
+    text.parse().map_err(|_| Reason::new("this is no date", cure))
 }
 
 fn zone(name: &str) -> Result<String, Reason> {

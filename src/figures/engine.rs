@@ -3,18 +3,21 @@
 //! One thread calls [`Engine::refresh`]; any thread reads. Each page has one watch channel, so that whoever is slow
 //! gets the newest state and never a queue.
 
+use super::days::Days;
+use super::discover::one_page;
 use super::options::Options;
 use super::state::{Mark, PageName, PageState};
+use super::work::Work;
 use crate::clock::WallMs;
 use crate::health::Books;
-use crate::metric::{Series, Tally};
+use crate::metric::{Series, Sum, Tally};
 use crate::store::Store;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use tokio::sync::watch;
 
-/// Counts something of our own as if it had come in, so that the store keeps it and Graphite sees it.
-/// Says whether it was taken.
+/// Counts something of our own as if it had come in, so that the store keeps it and Graphite sees it. Says whether
+/// it was taken.
 pub type Count = Box<dyn Fn(Series, Tally) -> bool + Send + Sync>;
 
 /// Why a mark was not taken.
@@ -26,24 +29,23 @@ pub enum MarkRefused {
     /// It is longer than [`limits::MARK_BYTES_MAX`](crate::limits::MARK_BYTES_MAX).
     #[error("the text is longer than {} bytes: a mark is a few words", crate::limits::MARK_BYTES_MAX)]
     TooLong,
-    /// There are [`limits::MARKS_MAX`](crate::limits::MARKS_MAX) of today.
+    /// There are [`limits::MARKS_MAX`](crate::limits::MARKS_MAX) of the last day.
     #[error(
-        "there are {} marks already today: a mark is for deploys, not for events",
+        "there are {} marks of the last day already: a mark is for deploys, not for events",
         crate::limits::MARKS_MAX
     )]
     TooMany,
-    /// Its time is not in today or is in the future.
+    /// Its time is not in the last day or is in the future.
     #[error("the time is not within the last day: leave it out, or write a time of today")]
     NotToday,
 }
 
 /// See the module.
 pub struct Engine {
-    options: Options,
     pages: Vec<(PageName, watch::Sender<Arc<PageState>>)>,
     store: Arc<dyn Store>,
-    books: Arc<Books>,
-    started: WallMs,
+    days: Days,
+    work: Mutex<Work>,
     count: Count,
 }
 
@@ -51,25 +53,26 @@ impl Engine {
     /// The engine of what the configuration says, over a store; `started` is when the process did.
     #[must_use]
     pub fn new(
-        options: Options,
+        mut options: Options,
         store: Arc<dyn Store>,
         books: Arc<Books>,
         started: WallMs,
         count: Count,
     ) -> Self {
-        let mut names: Vec<PageName> = options
-            .pages
-            .iter()
-            .map(|page| PageName { path: page.path.clone(), title: page.title.clone() })
-            .collect();
-        if names.is_empty() {
-            names.push(PageName { path: "/".to_owned(), title: "Live".to_owned() });
+        let guessed = options.figures.is_empty();
+        if options.pages.is_empty() {
+            options.pages.push(one_page(&options.figures));
         }
+        let name = |page: &super::PageRules| PageName { path: page.path.clone(), title: page.title.clone() };
+        let names: Vec<PageName> = options.pages.iter().map(name).collect();
         let pages = names.iter().map(|name| {
             let state = PageState { page: name.clone(), pages: names.clone(), ..PageState::default() };
             (name.clone(), watch::Sender::new(Arc::new(state)))
         });
-        Self { pages: pages.collect(), options, store, books, started, count }
+        let pages = pages.collect();
+        let days = Days::new(*store.ladder().calendar(), options.holidays.clone());
+        let work = Mutex::new(Work::new(options, names, guessed, books, started));
+        Self { pages, store, days, work, count }
     }
 
     /// All pages, the first one first.
@@ -95,23 +98,53 @@ impl Engine {
         own.or_else(first).map(|(_, sender)| sender)
     }
 
+    /// A panic while the lock is held ends the process, so a poisoned lock is only met on the way down.
+    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks at the store again and publishes what changed. To be called every 250 ms, by one thread.
     pub fn refresh(&self, now: WallMs) {
-        let _ = (&self.options, &self.store, &self.books, self.started);
-        for (_, sender) in &self.pages {
+        let mut work = self.work();
+        let common = work.look(&*self.store, &self.days, now);
+        for (at, (_, sender)) in self.pages.iter().enumerate() {
+            let Some(next) = work.page(at, &*self.store, &self.days, &common) else {
+                continue;
+            };
             sender.send_if_modified(|state| {
-                let mut next = PageState::clone(state);
-                next.version += 1;
-                next.at_ms = now;
+                let (next, changed) = versioned(next, state);
                 *state = Arc::new(next);
-                true
+                changed
             });
         }
     }
 
     /// Puts a mark on today's lines; it is also counted under `marks.`, for the store and for Graphite.
-    pub fn mark(&self, text: &str, at: WallMs, _now: WallMs) -> Result<Mark, MarkRefused> {
-        let _ = &self.count;
-        Ok(Mark { at_ms: at, clock: String::new(), text: text.to_owned() })
+    pub fn mark(&self, text: &str, at: WallMs, now: WallMs) -> Result<Mark, MarkRefused> {
+        let (mark, series) = self.work().marks.send(&self.days, text, at, now)?;
+        if !(self.count)(series, Tally::Counter(Sum::from_count(1))) {
+            tracing::warn!(
+                text = mark.text,
+                "a mark is on the page and was not counted: the flusher is busy"
+            );
+        }
+        Ok(mark)
     }
+}
+
+/// Gives a state and its figures the versions that they have, and says whether anything changed but the time.
+fn versioned(mut next: PageState, before: &PageState) -> (PageState, bool) {
+    let at_ms = std::mem::replace(&mut next.at_ms, before.at_ms);
+    next.version = before.version;
+    for figure in &mut next.figures {
+        let same = before.figures.iter().find(|same| same.id == figure.id);
+        figure.version = same.map_or(0, |same| same.version);
+        if same.is_none_or(|same| same != figure) {
+            figure.version = before.version + 1;
+        }
+    }
+    let changed = next != *before;
+    next.version += u64::from(changed);
+    next.at_ms = at_ms;
+    (next, changed)
 }

@@ -4,10 +4,28 @@
 //! whole days; a quick part, four times a second, adds what came since. Days are the company's. Comparisons are cut
 //! at the same local minute on both days, so that they are fair at any time of day. Knows nothing of HTTP.
 
+mod compare;
+mod cover;
+mod days;
+mod discover;
 mod engine;
+mod marks;
 mod options;
+mod plain;
+mod ratio;
+mod slow;
+pub mod stalled;
+mod standing;
 pub mod state;
+mod ticker;
+mod tile;
+mod trust;
+mod watched;
+mod words;
+mod work;
 
+pub use days::Days;
 pub use engine::{Count, Engine, MarkRefused};
 pub use options::{FigureRules, Goals, Options, PageRules};
 pub use state::PageState;
+pub(crate) use words::label_of;

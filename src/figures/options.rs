@@ -18,6 +18,38 @@ pub struct Options {
     pub pages: Vec<PageRules>,
     /// What our own series begin with: they are not the business's.
     pub own_prefix: String,
+    /// What is promised of what is counted, while all is well.
+    pub guarantee: String,
+    /// Where lines come in, for what is shown to be tried.
+    pub udp_port: u16,
+}
+
+/// Counters that are deploys, by name.
+pub(super) const DEPLOYS: &str = "deploys.";
+/// Counters that marks are counted under.
+pub(super) const MARKS: &str = "marks.";
+
+impl Options {
+    /// Patterns of all series that figures are made of: these keep the ladder `rollup.figures`.
+    #[must_use]
+    pub fn series(&self) -> Vec<String> {
+        let mut patterns: Vec<String> = Vec::new();
+        for figure in self.figures.iter().filter(|figure| !figure.metric.is_empty()) {
+            if !patterns.contains(&figure.metric) {
+                patterns.push(figure.metric.clone());
+            }
+        }
+        if !patterns.is_empty() {
+            patterns.extend([DEPLOYS, MARKS].map(|prefix| format!("{prefix}*")));
+            patterns.push(self.kernel_drops());
+        }
+        patterns
+    }
+
+    /// Our own counter of what the kernel dropped.
+    pub(super) fn kernel_drops(&self) -> String {
+        format!("{}.kernel_drops", self.own_prefix)
+    }
 }
 
 /// One `[[figure]]`.

@@ -98,7 +98,7 @@ impl Stat {
     }
 
     /// The figure of merged buckets that span `seconds`; `None` if nothing was counted.
-    fn of_tally(self, tally: &Tally, seconds: f64) -> Option<f64> {
+    pub(crate) fn of_tally(self, tally: &Tally, seconds: f64) -> Option<f64> {
         match tally {
             Tally::Counter(sum) => {
                 let sum = sum.to_f64();

@@ -29,6 +29,8 @@ mod migrate;
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod query;
 #[cfg(test)]
 mod query_http;

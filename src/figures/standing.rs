@@ -1,0 +1,89 @@
+//! What gauges stand at: now, and at the same time of an earlier day.
+
+use super::compare::Total;
+use super::watched::Watched;
+use crate::calendar::Span;
+use crate::clock::WallMs;
+use crate::metric::Tally;
+use crate::query::Stat;
+use crate::store::{Reading, Store, StoreError};
+
+/// Buckets before a moment in which a gauge must be found, so that it is known to stand.
+const BUCKETS_BACK: i64 = 3;
+
+/// What a gauge stands at when a bucket ends.
+fn value(reading: &Reading) -> Option<f64> {
+    match &reading.tally {
+        Tally::Gauge(gauge) => gauge.value(reading.before),
+        _ => None,
+    }
+}
+
+impl Watched {
+    /// What all gauges of the figure come to, each by its own value.
+    fn together(&self, values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+        let count = values.clone().count();
+        if count == 0 {
+            return None;
+        }
+        Some(match self.rules.stat {
+            Some(Stat::Min) => values.fold(f64::INFINITY, f64::min),
+            Some(Stat::Max) => values.fold(f64::NEG_INFINITY, f64::max),
+            Some(Stat::Mean) => values.sum::<f64>() / count as f64,
+            _ => values.sum(),
+        })
+    }
+
+    /// What stood at a moment, and when it last changed before that; `None` if nothing is known to have stood.
+    pub(super) fn standing(
+        &self,
+        store: &dyn Store,
+        at: WallMs,
+    ) -> Result<Option<(Total, Option<WallMs>)>, StoreError> {
+        let ladder = store.ladder();
+        let Some(kept) =
+            self.kept.iter().find(|kept| kept.from <= at - BUCKETS_BACK * ladder.width(kept.level).ms())
+        else {
+            return Ok(None);
+        };
+        let width = ladder.width(kept.level).ms();
+        let from = ladder.span_of(kept.level, at - 1).start - BUCKETS_BACK * width;
+        let (mut values, mut changed) = (Vec::new(), None);
+        for readings in store.read(&self.series(), kept.level, from, at)? {
+            // A coarse bucket that is not over at that moment says what stood after it.
+            let over = |reading: &&Reading| kept.level == 0 || reading.end <= at;
+            values.extend(readings.iter().rfind(over).and_then(value));
+            let last = readings.iter().filter_map(|reading| match &reading.tally {
+                Tally::Gauge(gauge) => gauge.last().map(|order| order.time),
+                _ => None,
+            });
+            changed = changed.max(last.max());
+        }
+        let number = self.together(values.iter().copied());
+        Ok(number.map(|number| (Total { number, events: 0.0 }, changed)))
+    }
+
+    /// What stood at the end of each stretch of a day, by the start of a bucket.
+    pub(super) fn stood(
+        &self,
+        store: &dyn Store,
+        level: usize,
+        span: Span,
+        slots: usize,
+        slot: impl Fn(WallMs) -> usize,
+    ) -> Result<Vec<Option<f64>>, StoreError> {
+        let mut standing: Vec<Vec<f64>> = vec![Vec::new(); slots];
+        for readings in store.read(&self.series(), level, span.start, span.end)? {
+            let mut own: Vec<Option<f64>> = vec![None; slots];
+            for reading in readings.iter().filter(|reading| reading.start >= span.start) {
+                if let Some(place) = own.get_mut(slot(reading.start)) {
+                    *place = value(reading).or(*place);
+                }
+            }
+            for (all, own) in standing.iter_mut().zip(own) {
+                all.extend(own);
+            }
+        }
+        Ok(standing.iter().map(|values| self.together(values.iter().copied())).collect())
+    }
+}
