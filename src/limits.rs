@@ -166,8 +166,27 @@ pub const CONSOLE_IDLE_SECS: u64 = 300;
 pub const SERIES_EXPORTED_MAX: usize = 10_000;
 /// Timer values and set members of a bucket that are kept exactly for it, per series.
 pub const EXPORTED_EXACT_MAX: usize = 64;
-/// Open HTTP connections at a time.
-pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// Open HTTP connections at a time: all streams, and room for everybody else.
+pub const HTTP_CONNECTIONS_MAX: usize = LIVE_STREAMS_MAX + 2_048;
+/// Open HTTP connections of one address at a time: an office behind one router. This machine has no such bound.
+pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = LIVE_STREAMS_PER_ADDRESS_MAX + 256;
+/// Read and write buffer of an HTTP connection in bytes, and so the longest head of a request: the least that hyper
+/// takes would be 8 KiB; patterns of a query may be longer.
+pub const HTTP_BUFFER_BYTES: usize = 64 << 10;
+/// A request's head may take this long, in seconds; a connection that is kept open may be silent as long.
+pub const HTTP_HEAD_SECS: u64 = 60;
+/// What was sent over HTTP and is not acknowledged for so long ends the connection, in milliseconds.
+pub const HTTP_UNREAD_MS: u32 = 20_000;
+/// Largest body of a request in bytes: a mark.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 << 10;
+/// Streams of live pages at a time.
+pub const LIVE_STREAMS_MAX: usize = 10_240;
+/// Streams of live pages to one address at a time: an office behind one router.
+pub const LIVE_STREAMS_PER_ADDRESS_MAX: usize = 512;
+/// A stream that has nothing new says so this often, in milliseconds.
+pub const LIVE_BEAT_MS: u64 = 1_000;
+/// Without a tick for so long, a live page is told nothing, in milliseconds: it would take old numbers for new.
+pub const LIVE_STILL_MS: i64 = 3_000;
 
 /// Points of a series that a query aims at where it names no step: about as many as a screen has room for.
 pub const QUERY_POINTS: usize = 1_000;
@@ -255,4 +274,5 @@ const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
 const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);
 const _: () = assert!(QUERY_SERIES_MAX <= QUERY_SERIES_READ_MAX);
+const _: () = assert!(MARK_BYTES_MAX < HTTP_BODY_BYTES_MAX);
 const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);

@@ -47,6 +47,20 @@ pub(super) fn parse_listen_or_off(text: &str) -> Result<Option<SocketAddr>, Reas
     }
 }
 
+/// A page elsewhere, which ours link to; nothing is none.
+pub(super) fn parse_link_or_none(text: &str) -> Result<Option<String>, Reason> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if graphic && host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
+        return Ok(Some(text.to_owned()));
+    }
+    Err(Reason::new("this is no address of a page", "write https://host/path, or nothing"))
+}
+
 /// A destination in the form `host:port`.
 pub(super) fn parse_destination(text: &str, port_if_none: u16) -> Result<String, Reason> {
     let text = text.trim();
@@ -143,6 +157,19 @@ mod tests {
         assert!(parse_listen("10.0.0.1").unwrap_err().cure.contains("10.0.0.1:8125"));
         assert_eq!(parse_listen_or_off("off"), Ok(None));
         assert_eq!(parse_listen_or_off(""), Ok(None));
+    }
+
+    #[test]
+    fn links_lead_to_pages_and_to_nothing_else() {
+        assert_eq!(parse_link_or_none(" "), Ok(None));
+        for link in ["https://grafana.example.org/d/x?orgId=1", "http://127.0.0.1:3000"] {
+            assert_eq!(parse_link_or_none(link), Ok(Some(link.to_owned())));
+        }
+        for bad in
+            ["javascript:alert(1)", "//grafana", "https://", "https:///x", "https://a b", "grafana:3000"]
+        {
+            assert!(parse_link_or_none(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

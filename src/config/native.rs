@@ -4,7 +4,7 @@
 //! [`Config`], or every mistake. This is the one list of keys: what is not asked for here is unknown. It
 //! does not know which language the file was written in, beyond the [`Switches`] that come with it.
 
-use super::address::parse_listen_or_off;
+use super::address::{parse_link_or_none, parse_listen_or_off};
 use super::figures;
 use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
@@ -158,6 +158,7 @@ impl Keys {
             tokens: section.list("tokens", Vec::new(), text(token)),
             series: section.value("series", false, boolean),
             series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
+            grafana: section.value("grafana", "", text(parse_link_or_none)),
         };
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
         Self {

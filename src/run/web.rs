@@ -87,6 +87,7 @@ impl Web<'_> {
             backup: self.backup(),
             totals: self.totals.clone(),
             figures: Arc::clone(figures),
+            grafana: self.config.http.grafana.clone(),
             listening,
             ready: Arc::clone(self.ready),
         }

@@ -1,9 +1,14 @@
-//! HTTP: health, status, queries and our own counters for Prometheus. Only this folder names axum.
+//! HTTP: the pages of figures, health, status, queries and our own counters for Prometheus. Only this folder names
+//! axum and hyper.
 //!
 //! Loopback is not trust: a request that names another host, comes from another origin or was forwarded is a
-//! stranger's, and strangers show a token where tokens are configured. Nothing here changes what is counted.
+//! stranger's, and strangers show a token where tokens are configured. Nothing here changes what is counted, but marks are added.
 
 mod access;
+mod connections;
+mod live;
+mod marks;
+mod page;
 mod process;
 mod prometheus;
 mod query;
@@ -21,7 +26,7 @@ use crate::metric::Kind;
 use crate::store::Store;
 use access::Access;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,6 +49,8 @@ pub struct Options {
     pub series: bool,
     /// `http.series_max`: how many of them at most.
     pub series_max: usize,
+    /// `http.grafana`: the dashboard that figures link to.
+    pub grafana: Option<String>,
 }
 
 /// What HTTP is answered from.
@@ -64,6 +71,8 @@ pub struct Server {
     pub totals: Option<Arc<Totals>>,
     /// What the pages show.
     pub figures: Arc<Engine>,
+    /// `http.grafana`: the dashboard that figures link to.
+    pub grafana: Option<String>,
     /// What is listened on, in words.
     pub listening: Vec<String>,
     /// Cleared when a stop begins.
@@ -74,9 +83,17 @@ impl Server {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
         let access = Arc::new(Access::new(&options));
-        let open = Router::new().route("/health/live", get(live)).route("/health/ready", get(ready));
+        let live = live::Live::start(&self);
+        let open = Router::new().route("/health/live", get(alive)).route("/health/ready", get(ready));
         let closed = Router::new()
-            .route("/", get(index))
+            .route("/", get(page::page))
+            .route("/live/{name}", get(page::page))
+            .route("/assets/{sum}/{name}", get(page::asset))
+            .route("/api/v1", get(index))
+            .route("/api/v1/", get(index))
+            .route("/api/v1/live", get(live::stream))
+            .route("/api/v1/live.json", get(live::once))
+            .route("/api/v1/marks", post(marks::put))
             .route("/api/v1/status", get(status_json))
             .route("/api/v1/query", get(query::query))
             .route("/api/v1/series", get(query::series))
@@ -84,22 +101,30 @@ impl Server {
             .route("/api/v1/backup", post(make_backup))
             .route("/metrics/series", get(series_text))
             .layer(axum::Extension(query::Room::new()))
+            .layer(axum::Extension(live))
+            .layer(DefaultBodyLimit::max(limits::HTTP_BODY_BYTES_MAX))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::tokens));
         let router = open
             .merge(closed)
-            .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; / lists what there is\n") })
+            .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; /api/v1/ lists what there is\n") })
             .layer(axum::middleware::from_fn_with_state(access, access::hosts))
             .with_state(self);
-        let service = router.into_make_service_with_connect_info::<access::Peer>();
-        let listener = access::Limited::new(listener, limits::HTTP_CONNECTIONS_MAX);
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!(%error, "HTTP ended");
-        }
+        connections::serve(listener, router).await;
+    }
+
+    /// Whether the figures are looked at, and what they are made of ticks: only then is a page live.
+    fn figures_look(&self) -> bool {
+        let last = self.books.last_tick_ms.load(Ordering::Relaxed).max(self.started_ms);
+        self.clock.now() - last < limits::LIVE_STILL_MS
     }
 }
 
 async fn index() -> &'static str {
     "tallyd\n\n\
+     GET /                the page of figures; /live/NAME is another one\n\
+     GET /api/v1/live     ?page=  a page's state as it changes (server-sent events)\n\
+     GET /api/v1/live.json  ?page=  the same once\n\
+     POST /api/v1/marks   puts a mark on today's figures: the body is its text\n\
      GET /api/v1/status   the books: received, counted, refused, forwarded (JSON)\n\
      POST /api/v1/backup  makes a copy of the store and says where it is\n\
      GET /api/v1/query    ?name=&from=&to=&step=&stat=&by=  points of series (JSON or CSV)\n\
@@ -110,7 +135,7 @@ async fn index() -> &'static str {
      GET /health/ready    200 while it takes lines in\n"
 }
 
-async fn live(State(server): State<Arc<Server>>) -> Response {
+async fn alive(State(server): State<Arc<Server>>) -> Response {
     let last = server.books.last_tick_ms.load(Ordering::Relaxed).max(server.started_ms);
     if server.clock.now() - last < limits::STUCK_MS {
         "live\n".into_response()

@@ -117,7 +117,7 @@ fn headers_of(content_type: &'static str) -> [(header::HeaderName, &'static str)
 }
 
 /// Names and values of a query string, decoded.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let parts = query.split('&').filter(|part| !part.is_empty());
     parts
         .map(|part| {

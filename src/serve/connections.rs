@@ -1,0 +1,69 @@
+//! Connections to HTTP: taken in, counted, and given up when their peer takes nothing any more.
+//!
+//! hyper is driven by hand, since ten thousand streams are to stand open at a time: with small buffers one costs
+//! little more than its task. What a peer does not acknowledge for a while ends its connection in the kernel, which
+//! needs no timer of ours for each; one that sends no request in time ends too.
+
+use super::access::Peer;
+use super::live::Guests;
+use crate::limits;
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::net::IpAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tower_service::Service as _;
+
+/// Pause after the system refused a connection, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves connections for ever.
+pub(super) async fn serve(listener: TcpListener, router: Router) {
+    let guests = Guests::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_PER_ADDRESS_MAX);
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "no connection is taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Whoever finds no place is hung up on: waiting in the kernel's queue would hold up everybody.
+        let Some(guest) = guests.admit(counted(peer.ip())) else { continue };
+        prepare(&stream);
+        let router = router.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+                router.clone().call(request)
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(limits::HTTP_HEAD_SECS))
+                .max_buf_size(limits::HTTP_BUFFER_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "a connection ended");
+            }
+            drop(guest);
+        });
+    }
+}
+
+/// This machine, and a proxy on it, are under the total alone.
+fn counted(peer: IpAddr) -> Option<IpAddr> {
+    let peer = peer.to_canonical();
+    (!peer.is_loopback()).then_some(peer)
+}
+
+/// A setting that the system does not know is done without.
+fn prepare(stream: &TcpStream) {
+    stream.set_nodelay(true).ok();
+    setsockopt(stream, sockopt::TcpUserTimeout, &limits::HTTP_UNREAD_MS).ok();
+}
