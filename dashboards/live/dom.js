@@ -29,17 +29,20 @@ function joined(children) {
   return found;
 }
 
+// HTML has no such characters: the server writes them so.
+const clean = (text) => String(text).replace(/[\0\r]/g, '\ufffd');
+
 const isText = (wanted) => typeof wanted === 'string';
 
 function create(wanted) {
-  if (isText(wanted)) return document.createTextNode(wanted);
+  if (isText(wanted)) return document.createTextNode(clean(wanted));
   return SHAPES.has(wanted.tag) ? document.createElementNS(SVG, wanted.tag) : document.createElement(wanted.tag);
 }
 
 function fits(node, wanted) {
   if (isText(wanted)) return node.nodeType === Node.TEXT_NODE;
   return node.nodeType === Node.ELEMENT_NODE && node.localName === wanted.tag
-    && (node.dataset.key ?? '') === (wanted.key ?? '');
+    && (node.dataset.key ?? '') === clean(wanted.key ?? '');
 }
 
 function setAttributes(node, wanted) {
@@ -49,7 +52,7 @@ function setAttributes(node, wanted) {
   }
   for (const [name, value] of Object.entries(wanted)) {
     if (value === null || value === undefined || value === false) node.removeAttribute(name);
-    else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+    else if (node.getAttribute(name) !== clean(value)) node.setAttribute(name, clean(value));
   }
 }
 
@@ -65,10 +68,10 @@ export function patch(parent, wanted) {
     } else if (node === at) at = at.nextSibling;
     else parent.insertBefore(node, at);
     if (isText(child)) {
-      if (node.data !== child) node.data = child;
+      if (node.data !== clean(child)) node.data = clean(child);
     } else {
       setAttributes(node, child.attributes);
-      if (child.roll) roll(node, child.children.join(''));
+      if (child.roll) roll(node, clean(child.children.join('')));
       else patch(node, child.children);
     }
   }

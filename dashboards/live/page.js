@@ -21,6 +21,7 @@ let reloadedAt = -RELOAD_MS;
 const listeners = {
   onState(next) {
     state = next;
+    behind = next.at_ms - Date.now();
     if (next.build !== root.dataset.build) reload();
     draw();
   },
@@ -31,13 +32,17 @@ const listeners = {
 };
 let stream = new Stream(root.dataset.page, listeners);
 
+function show(id, shown) {
+  if (part(id).hidden === shown) part(id).hidden = !shown;
+}
+
 function draw() {
   patch(part('figures'), view(state, Date.now() + behind, places));
   patch(part('ticker'), ticker(state));
   patch(part('about'), footer(state));
   patch(part('pages'), pages(state, location.search));
-  part('title').textContent = state.page.title;
-  part('events').hidden = state.ticker.length === 0;
+  patch(part('title'), [state.page.title].filter(Boolean));
+  show('events', state.ticker.length > 0);
   name();
 }
 
@@ -54,13 +59,13 @@ const clock = (ms) => {
 function judge() {
   const age = stream.age();
   const late = stream.polling ? POLL_LATE_MS : LATE_MS;
-  const now = age > STALE_MS ? 'stale' : age > late ? 'late' : 'live';
+  const now = age > STALE_MS || stream.lost() ? 'stale' : age > late ? 'late' : 'live';
   const since = clock(Date.now() + behind - age);
   const words = { live: 'live', late: `${span(age)} behind`, stale: 'stale' }[now];
   part('health').textContent = words;
   const seconds = Math.ceil(stream.retryIn() / 1000);
   const retry = seconds > 0 ? `trying again in ${seconds} s` : 'trying again';
-  part('banner').hidden = now !== 'stale';
+  show('banner', now === 'stale');
   if (now === 'stale') part('banner').textContent = `Not live since ${since}, ${retry}`;
   part('age').textContent = now === 'live' && stream.polling ? 'data every few seconds' : `data ${span(age)} old`;
   if (now !== health) {

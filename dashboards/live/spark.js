@@ -40,6 +40,10 @@ function line(values, scale) {
   return path;
 }
 
+/** The marks that stand on a line. */
+export const ofToday = (spark, marks) =>
+  marks.filter((mark) => mark.at_ms >= spark.from_ms && mark.at_ms < spark.from_ms + DAY_MS);
+
 /** Today's line as an area, its end as a dot, last week's line, and the marks. */
 export function drawing(figure, marks) {
   const { spark } = figure;
@@ -56,7 +60,7 @@ export function drawing(figure, marks) {
   const end = /[ML](\d+) (\d+)$/.exec(path);
   const whole = path.startsWith('M') && path.lastIndexOf('M') === 0;
   const start = whole && /^M(\d+)/.exec(path)[1];
-  const lines = marks.filter((mark) => mark.at_ms >= spark.from_ms && mark.at_ms < spark.from_ms + DAY_MS);
+  const lines = ofToday(spark, marks);
   return h('svg', {
     viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': inWords(figure, lines),
   },

@@ -5,9 +5,10 @@
 // the whole state by plain requests; the first answer calls the stream back at once.
 
 export const LATE_MS = 3000;
-export const STALE_MS = 15000;
-const SILENT_MS = 4000; // then it asks by itself
-const ASK_MS = 3500; // and again after so long
+export const STALE_MS = 14500; // so that it is said within fifteen seconds
+const SILENT_MS = 4000; // then it asks by itself,
+const ASK_MS = 2500; // again after so long while there is no answer,
+const POLL_MS = 5000; // and after so long while answers are all there is
 const ATTEMPT_MS = 10000; // an attempt that has brought nothing by then is given up
 const PAUSE_MS = [1000, 2000, 4000, 8000, 16000, 30000];
 
@@ -19,7 +20,7 @@ export class Stream {
     this.failures = 0;
     this.retryAt = 0;
     this.asking = false;
-    this.askedAt = 0;
+    this.askAt = 0;
     this.heard();
     this.connect();
     this.timer = setInterval(() => this.watch(), 500);
@@ -37,6 +38,11 @@ export class Stream {
   heard() {
     this.heardWall = Date.now();
     this.heardMono = performance.now();
+  }
+
+  /** Whether the connection was refused or broke, and did not come back at once. */
+  lost() {
+    return this.failures > 1 && this.age() > LATE_MS;
   }
 
   /** In how many milliseconds the stream is tried again; 0 while it is being tried or stands. */
@@ -113,21 +119,22 @@ export class Stream {
     } else if (now >= this.retryAt || (woken && !document.hidden)) {
       this.connect();
     }
-    if ((age > SILENT_MS || this.polling) && !this.asking && now - this.askedAt > ASK_MS) this.ask();
+    if ((age > SILENT_MS || this.polling) && !this.asking && now >= this.askAt) this.ask();
   }
 
   async ask() {
     this.asking = true;
-    this.askedAt = performance.now();
+    this.askAt = performance.now() + ASK_MS * (0.8 + Math.random() / 4);
     try {
       const answer = await fetch(`/api/v1/live.json?page=${encodeURIComponent(this.path)}`, {
-        cache: 'no-store', signal: AbortSignal.timeout(4000),
+        cache: 'no-store', signal: AbortSignal.timeout(ASK_MS),
       });
       if (!answer.ok || this.timer === null) return;
       const state = await answer.json();
       const silent = this.age() > SILENT_MS;
       this.heard();
       this.polling = !this.streaming || silent;
+      this.askAt = performance.now() + POLL_MS * (0.8 + Math.random() / 4);
       if (silent || !this.state || state.at_ms >= this.state.at_ms) this.whole(state);
       // The server is there, so the stream need not wait; one that stands and is silent is made anew.
       if (!this.source || (this.streaming && silent)) {

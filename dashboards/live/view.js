@@ -3,7 +3,7 @@
 // All numbers come as text from the server. Only ages are worked out here, since they grow while nothing comes.
 
 import { h } from './dom.js';
-import { axis, bar, drawing, hours } from './spark.js';
+import { axis, bar, drawing, hours, ofToday } from './spark.js';
 
 /** `40 s`, `12 min`, `3 h`: a whole number of the largest unit that fits. */
 export function span(ms) {
@@ -64,7 +64,9 @@ function tile(figure, state, now, places) {
 
 function numbers(figure) {
   if (figure.values.length === 0) return h('p.num.none', {}, h('span.val', {}, '–'), h('span.hush', {}, 'not known'));
-  return h(`div.nums.n${figure.values.length}`, {}, figure.values.map((value) => {
+  // How long the longest is: long numbers are set smaller.
+  const long = Math.max(...figure.values.map(({ unit, text }) => [...unit].length + [...text].length));
+  return h(`div.nums.n${figure.values.length}.l${Math.min(long, 12)}`, {}, figure.values.map((value) => {
     const unit = value.unit && h('span.unit', {}, value.unit);
     return h('p.num', { key: value.unit || 'one' },
       figure.state === 'partial' && h('span.approx', {}, '≈'),
@@ -115,7 +117,13 @@ function notes(figure, state) {
 }
 
 function picture(figure, state) {
-  return h('div.spark', {}, drawing(figure, state.marks), figure.slot === 'hero' && axis(figure.spark));
+  const hero = figure.slot === 'hero';
+  const marks = hero ? ofToday(figure.spark, state.marks).slice(-MARKS) : [];
+  return [
+    h('div.spark', {}, drawing(figure, state.marks), hero && axis(figure.spark)),
+    marks.length > 0 && h('p.marks', {}, marks.map((mark) =>
+      h('span', { key: `${mark.at_ms} ${mark.text}` }, `${mark.clock} ${mark.text}`))),
+  ];
 }
 
 function target(goal) {
@@ -124,6 +132,7 @@ function target(goal) {
       goal.words && h('span', {}, ` · ${goal.words}`)));
 }
 
+const MARKS = 3; // whose texts are written out: a screen on the wall has nobody to point at the others
 const PERIODS = { day: 'today', week: 'this week', month: 'this month' };
 
 function lastOne(figure, now) {
@@ -180,8 +189,8 @@ export function ticker(state) {
 /** The footer: zone, promise, and what is unusual. */
 export function footer(state) {
   return [
-    h('span', {}, state.zone),
-    h('span', {}, state.guarantee),
+    state.zone && h('span', {}, state.zone),
+    state.guarantee && h('span', {}, state.guarantee),
     state.partial && h('span.partly', {}, `approximate: ${state.partial}`),
     state.note && h('span', {}, state.note),
   ].filter(Boolean);

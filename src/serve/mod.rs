@@ -15,6 +15,7 @@ mod query;
 mod series;
 mod status;
 
+pub use page::drawn;
 pub use status::GraphiteStatus;
 
 use crate::aggregate::Totals;

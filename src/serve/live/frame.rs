@@ -12,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 /// What a connection may be sent.
 pub(super) struct Frame {
     news: Arc<News>,
-    beat: Bytes,
+    at: WallMs,
+    beat: OnceLock<Bytes>,
+    json: OnceLock<Bytes>,
 }
 
 struct News {
@@ -23,20 +25,24 @@ struct News {
 }
 
 impl Frame {
+    fn new(news: Arc<News>, at: WallMs) -> Self {
+        Self { news, at, beat: OnceLock::new(), json: OnceLock::new() }
+    }
+
     /// The first one of a page.
     pub(super) fn first(state: Arc<PageState>, now: WallMs) -> Self {
-        Self { news: Arc::new(News::new(state, None)), beat: beat(now) }
+        Self::new(News::new(state, None).into(), now)
     }
 
     /// The one after it, when something changed.
     pub(super) fn changed(&self, state: Arc<PageState>, now: WallMs) -> Self {
         let before = Arc::clone(&self.news.state);
-        Self { news: Arc::new(News::new(state, Some(before))), beat: beat(now) }
+        Self::new(News::new(state, Some(before)).into(), now)
     }
 
     /// The one after it, when nothing did.
     pub(super) fn beat(&self, now: WallMs) -> Self {
-        Self { news: Arc::clone(&self.news), beat: beat(now) }
+        Self::new(Arc::clone(&self.news), now)
     }
 
     /// Version of the state.
@@ -49,7 +55,9 @@ impl Frame {
         let news = &*self.news;
         let before = news.before.as_ref().filter(|before| seen == Some(before.version));
         match before {
-            _ if seen == Some(self.version()) => self.beat.clone(),
+            _ if seen == Some(self.version()) => {
+                self.beat.get_or_init(|| event("beat", &Beat { at_ms: self.at })).clone()
+            }
             Some(before) => {
                 news.change.get_or_init(|| event("change", &Change::of(before, &news.state))).clone()
             }
@@ -57,10 +65,13 @@ impl Frame {
         }
     }
 
-    /// The state by itself, as it is `now`.
-    pub(super) fn json(&self, now: WallMs) -> String {
-        let state = PageState { at_ms: now, ..PageState::clone(&self.news.state) };
-        serde_json::to_string(&state).unwrap_or_default() + "\n"
+    /// The state by itself. Its time is that of the frame, which is a beat old at most.
+    pub(super) fn json(&self) -> Bytes {
+        let write = || {
+            let state = PageState { at_ms: self.at, ..PageState::clone(&self.news.state) };
+            Bytes::from(serde_json::to_string(&state).unwrap_or_default() + "\n")
+        };
+        self.json.get_or_init(write).clone()
     }
 }
 
@@ -73,10 +84,6 @@ impl News {
 #[derive(Serialize)]
 struct Beat {
     at_ms: WallMs,
-}
-
-fn beat(at_ms: WallMs) -> Bytes {
-    event("beat", &Beat { at_ms })
 }
 
 /// JSON has no line breaks of its own, so that one line of data holds it.

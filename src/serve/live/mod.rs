@@ -119,7 +119,7 @@ pub(super) async fn once(
     if !server.figures_look() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the figures stand still\n").into_response();
     }
-    let json = frames.borrow().json(server.clock.now());
+    let json = frames.borrow().json();
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),

@@ -12,6 +12,7 @@ mod url;
 pub(super) use assets::asset;
 
 use super::Server;
+use crate::clock::WallMs;
 use crate::figures::PageState;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
@@ -47,6 +48,15 @@ pub(super) async fn page(State(server): State<Arc<Server>>, OriginalUri(uri): Or
     response
 }
 
+/// A page as it is drawn for a state, whosever it is: tests hold the page's own scripts against it.
+///
+/// # Panics
+/// If `uri` is none.
+#[must_use]
+pub fn drawn(state: &PageState, now: WallMs, grafana: Option<&str>, uri: &'static str) -> String {
+    fill(&assets::template(), &Scene { state, now, grafana }, &Uri::from_static(uri))
+}
+
 /// Puts the state into the template's places, `{{name}}`.
 fn fill(template: &str, scene: &Scene<'_>, uri: &Uri) -> String {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -78,6 +88,8 @@ fn place(name: &str, scene: &Scene<'_>, path: &str, query: &str) -> String {
         "assets" => assets::base().to_owned(),
         "pages" => html(&scene.pages(query)),
         "figures" => html(&scene.figures()),
+        // Whether it is live is for a script to say, which has a clock.
+        "health" => escaped(&format!("as of {}", state.clock)),
         "no-events" if state.ticker.is_empty() => " hidden".to_owned(),
         "ticker" => html(&scene.ticker()),
         "about" => html(&scene.about()),

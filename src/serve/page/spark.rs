@@ -68,6 +68,11 @@ fn line(values: &[Option<f64>], steps: usize, most: f64) -> Path {
     path
 }
 
+/// The marks that stand on a line.
+pub(super) fn of_today<'a>(spark: &Spark, marks: &'a [Mark]) -> Vec<&'a Mark> {
+    marks.iter().filter(|mark| (0..DAY_MS).contains(&(mark.at_ms - spark.from_ms))).collect()
+}
+
 /// Today's line as an area, its end as a dot, last week's line, and the marks.
 pub(super) fn drawing(figure: &Figure, spark: &Spark, marks: &[Mark]) -> Element {
     let summed = is_summed(figure);
@@ -77,8 +82,7 @@ pub(super) fn drawing(figure: &Figure, spark: &Spark, marks: &[Mark]) -> Element
     let most = if most == 0.0 { 1.0 } else { most };
     let steps = spark.last_week.len().max(spark.today.len()).max(1);
     let path = line(&today, steps, most);
-    let marks: Vec<&Mark> =
-        marks.iter().filter(|mark| (0..DAY_MS).contains(&(mark.at_ms - spark.from_ms))).collect();
+    let marks = of_today(spark, marks);
     let area = (path.start, path.end);
     let area = match area {
         (Some((start, _)), Some(_)) if summed && path.pieces == 1 => {

@@ -3,13 +3,16 @@
 //! All numbers come as text from the figures. Only ages are worked out here, since they grow while nothing comes.
 
 use super::element::{Element, Node, h};
-use super::spark::{axis, bar, drawing, hours};
+use super::spark::{axis, bar, drawing, hours, of_today};
 use super::url;
 use crate::clock::WallMs;
 use crate::figures::PageState;
 use crate::figures::state::{
     Compare, Figure, FigureKind, FigureState, Goal, PageName, Period, Slot, Tone, Value,
 };
+
+/// Marks whose texts are written out: a screen on the wall has nobody to point at the others.
+const MARKS: usize = 3;
 
 /// What a drawing needs beside the state.
 #[derive(Clone, Copy)]
@@ -92,15 +95,15 @@ impl Scene<'_> {
         let never = figure.state == FigureState::Never;
         let name =
             format!("li.tile.{}.{}.is-{}{quiet}", slot(figure.slot), kind(figure.kind), known(figure.state));
-        let mut title = h("h3").add(figure.label.as_str());
+        let mut label = h("h3").add(figure.label.as_str());
         if !figure.period.is_empty() {
-            title = title.add(" ").add(h("small").add(figure.period));
+            label = label.add(" ").add(h("small").add(figure.period));
         }
         let record = figure.record.as_deref().map(|record| h("p.record").add(record));
         let compared = (!never).then(|| comparisons(figure));
         let tile = h(&name)
             .key(figure.id.as_str())
-            .add(h("div.head").add(title).all(record))
+            .add(h("div.head").add(label).all(record))
             .add(h("div.now").add(numbers(figure)).all(compared));
         if never {
             return tile.all(waiting(figure));
@@ -120,10 +123,20 @@ impl Scene<'_> {
         [partly, silent, corrected].into_iter().flatten().map(Node::from).collect()
     }
 
-    fn picture(&self, figure: &Figure) -> Option<Element> {
-        let spark = figure.spark.as_ref()?;
-        let hours = (figure.slot == Slot::Hero).then(|| axis(spark));
-        Some(h("div.spark").add(drawing(figure, spark, &self.state.marks)).all(hours))
+    fn picture(&self, figure: &Figure) -> Vec<Node> {
+        let Some(spark) = figure.spark.as_ref() else { return Vec::new() };
+        let lines = h("div.spark").add(drawing(figure, spark, &self.state.marks));
+        if figure.slot != Slot::Hero {
+            return vec![lines.into()];
+        }
+        let marks = of_today(spark, &self.state.marks);
+        let named = marks.iter().skip(marks.len().saturating_sub(MARKS)).map(|mark| {
+            h("span")
+                .key(format!("{} {}", mark.at_ms, mark.text))
+                .add(format!("{} {}", mark.clock, mark.text))
+        });
+        let names = (!marks.is_empty()).then(|| h("p.marks").all(named).into());
+        [Some(lines.add(axis(spark)).into()), names].into_iter().flatten().collect()
     }
 
     /// What stands behind a figure: its parts, its hours as a table, and where to take it along.
@@ -198,8 +211,9 @@ impl Scene<'_> {
 
     /// The footer: zone, promise, and what is unusual.
     pub(super) fn about(&self) -> Vec<Node> {
-        let said = [Some(self.state.zone), Some(self.state.guarantee.as_str())];
-        let said = said.into_iter().flatten().map(|words| h("span").add(words));
+        let said =
+            [self.state.zone, self.state.guarantee.as_str()].into_iter().filter(|words| !words.is_empty());
+        let said = said.map(|words| h("span").add(words));
         let partly = self.state.partial.as_deref();
         let partly = partly.map(|why| h("span.partly").add(format!("approximate: {why}")));
         let note = self.state.note.as_deref().map(|note| h("span").add(note));
@@ -243,7 +257,10 @@ fn numbers(figure: &Figure) -> Element {
             .add(h("span.val").add(value.text.as_str()))
             .all(after)
     };
-    h(&format!("div.nums.n{}", figure.values.len())).all(figure.values.iter().map(number))
+    // How long the longest is: long numbers are set smaller.
+    let length = |value: &Value| value.unit.chars().count() + value.text.chars().count();
+    let long = figure.values.iter().map(length).max().unwrap_or(0).min(12);
+    h(&format!("div.nums.n{}.l{long}", figure.values.len())).all(figure.values.iter().map(number))
 }
 
 /// The word, the sign and the arrow say it; the colour only repeats it.

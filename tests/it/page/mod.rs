@@ -1,6 +1,11 @@
-//! The page: figures against slow oracles, on a clock that is set by hand.
+//! The page of figures: its numbers against slow oracles on a clock that is set by hand, what a browser shows of
+//! them, and how it is kept alive. A suite of its own (see the Makefile).
 
+mod browser;
+mod cuts;
+mod drawn;
 mod figures;
+mod fixtures;
 mod oracle;
 mod silence;
 mod world;

@@ -98,6 +98,11 @@ impl Launch {
         self.env("TALLYD_INGEST_TCP", &address)
     }
 
+    /// What its environment says of it, for whoever starts it another way.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// The directory in which it runs, with the configuration; a store may be put there.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
