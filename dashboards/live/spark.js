@@ -21,6 +21,14 @@ function course(values, summed) {
   });
 }
 
+/** Today as far as it has come. A sum ends at the number that is shown, which is newer than its last part. */
+function sofar(figure) {
+  const values = course(figure.spark.today.slice(0, figure.spark.now_index + 1), isSummed(figure));
+  const [shown] = figure.values;
+  if (isSummed(figure) && shown && values.length > 0) values[values.length - 1] = shown.number;
+  return values;
+}
+
 const largest = (values) => values.reduce((most, value) => (value !== null && value > most ? value : most), 0);
 
 /** A path through what is known; a gap where nothing is. */
@@ -48,7 +56,7 @@ export const ofToday = (spark, marks) =>
 export function drawing(figure, marks) {
   const { spark } = figure;
   const summed = isSummed(figure);
-  const today = course(spark.today.slice(0, spark.now_index + 1), summed);
+  const today = sofar(figure);
   const before = course(spark.last_week, summed);
   const most = Math.max(largest(today), largest(before)) || 1;
   const steps = Math.max(spark.last_week.length, spark.today.length, 1);
@@ -81,7 +89,7 @@ export const plain = (value) => (Number.isInteger(value) ? String(value) : value
 function inWords(figure, marks) {
   const summed = isSummed(figure);
   const last = (values) => values.reduce((found, value) => (value === null ? found : value), null);
-  const now = last(course(figure.spark.today.slice(0, figure.spark.now_index + 1), summed));
+  const now = last(sofar(figure));
   const then = last(course(figure.spark.last_week.slice(0, figure.spark.now_index + 1), summed));
   const say = (value) => (value === null ? 'not known' : plain(value));
   const deploys = marks.map((mark) => `; ${mark.clock} ${mark.text}`).join('');
@@ -109,7 +117,8 @@ export function hours(figure) {
   const { spark } = figure;
   const each = Math.max(1, Math.round(3600000 / spark.step_ms));
   const rows = [];
-  for (let from = 0; from < spark.last_week.length; from += each) {
+  const steps = Math.max(spark.last_week.length, spark.today.length);
+  for (let from = 0; from < steps; from += each) {
     const minute = spark.from_minute + (from * spark.step_ms) / 60000;
     const name = `${String(Math.floor(minute / 60) % 24).padStart(2, '0')}:${String(minute % 60).padStart(2, '0')}`;
     const now = from <= spark.now_index ? hour(figure, spark.today.slice(from, Math.min(from + each, spark.now_index + 1))) : null;

@@ -18,13 +18,22 @@ fn is_summed(figure: &Figure) -> bool {
 
 fn course(values: &[Option<f64>], summed: bool) -> Vec<Option<f64>> {
     let mut sum = 0.0;
-    let so_far = |value: &Option<f64>| {
+    let summing = |value: &Option<f64>| {
         value.map(|value| {
             sum += value;
             if summed { sum } else { value }
         })
     };
-    values.iter().map(so_far).collect()
+    values.iter().map(summing).collect()
+}
+
+/// Today as far as it has come. A sum ends at the number that is shown, which is newer than its last part.
+fn so_far(figure: &Figure, spark: &Spark) -> Vec<Option<f64>> {
+    let mut values = course(spark.today.get(..until_now(spark)).unwrap_or_default(), is_summed(figure));
+    if let (true, Some(shown), Some(last)) = (is_summed(figure), figure.values.first(), values.last_mut()) {
+        *last = Some(shown.number);
+    }
+    values
 }
 
 fn until_now(spark: &Spark) -> usize {
@@ -76,7 +85,7 @@ pub(super) fn of_today<'a>(spark: &Spark, marks: &'a [Mark]) -> Vec<&'a Mark> {
 /// Today's line as an area, its end as a dot, last week's line, and the marks.
 pub(super) fn drawing(figure: &Figure, spark: &Spark, marks: &[Mark]) -> Element {
     let summed = is_summed(figure);
-    let today = course(spark.today.get(..until_now(spark)).unwrap_or_default(), summed);
+    let today = so_far(figure, spark);
     let before = course(&spark.last_week, summed);
     let most = largest(&today).max(largest(&before));
     let most = if most == 0.0 { 1.0 } else { most };
@@ -172,7 +181,7 @@ pub(super) fn hours(figure: &Figure, spark: &Spark) -> Element {
     h("table.hours")
         .add(h("caption").add("By hour"))
         .add(h("thead").add(h("tr").all(heads)))
-        .add(h("tbody").all((0..spark.last_week.len()).step_by(each).map(row)))
+        .add(h("tbody").all((0..spark.last_week.len().max(spark.today.len())).step_by(each).map(row)))
 }
 
 fn cell(figure: &Figure, values: &[Option<f64>]) -> Node {

@@ -135,8 +135,8 @@ impl Scene<'_> {
                 .key(format!("{} {}", mark.at_ms, mark.text))
                 .add(format!("{} {}", mark.clock, mark.text))
         });
-        let names = (!marks.is_empty()).then(|| h("p.marks").all(named).into());
-        [Some(lines.add(axis(spark)).into()), names].into_iter().flatten().collect()
+        let list = (!marks.is_empty()).then(|| h("p.marks").all(named).into());
+        [Some(lines.add(axis(spark)).into()), list].into_iter().flatten().collect()
     }
 
     /// What stands behind a figure: its parts, its hours as a table, and where to take it along.

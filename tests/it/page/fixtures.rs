@@ -36,22 +36,27 @@ fn day(scale: f64, seed: u64, steps: usize) -> Vec<Option<f64>> {
     (0..steps).map(value).collect()
 }
 
-fn spark(today: Vec<Option<f64>>, last_week: Vec<Option<f64>>) -> Option<Spark> {
-    Some(Spark {
-        step_ms: STEP_MS,
-        from_ms: DAY_FROM,
-        from_minute: 0,
-        today,
-        last_week,
-        now_index: NOW_INDEX,
-    })
+fn spark(today: Vec<Option<f64>>, last_week: Vec<Option<f64>>) -> Spark {
+    Spark { step_ms: STEP_MS, from_ms: DAY_FROM, from_minute: 0, today, last_week, now_index: NOW_INDEX }
 }
 
-fn counted(scale: f64, seed: u64) -> Option<Spark> {
-    spark(day(scale, seed, NOW_INDEX + 1), day(scale * 0.9, seed + 7, STEPS))
+/// A course that adds up to `total` by now, over one of last week that is a little lower.
+fn counted(total: f64, seed: u64) -> Spark {
+    let (today, before) = (day(100.0, seed, NOW_INDEX + 1), day(90.0, seed + 7, STEPS));
+    let factor = total / today.iter().flatten().sum::<f64>();
+    let scaled = |course: &[Option<f64>]| {
+        let mut sum = 0.0;
+        let part = |value: &Option<f64>| {
+            let before = (sum * factor).round();
+            sum += value.unwrap_or(0.0);
+            Some((sum * factor).round() - before)
+        };
+        course.iter().map(part).collect()
+    };
+    spark(scaled(&today), scaled(&before))
 }
 
-fn standing(level: f64, seed: u64) -> Option<Spark> {
+fn standing(level: f64, seed: u64) -> Spark {
     let course = |steps, seed| {
         let noise = day(level / 25.0, seed, steps);
         let at = |(index, value): (usize, &Option<f64>)| {
@@ -128,7 +133,7 @@ fn goal(period: Period, target: &str, done: f64, pace: Option<f64>, words: &str)
 fn signups() -> Figure {
     Figure {
         values: vec![value("", "184", 184.0)],
-        spark: counted(5.0, 11),
+        spark: Some(counted(184.0, 11)),
         compare: vec![
             compare("vs last Mon by 14:05", "+21", Some("+13 %"), Tone::Up),
             compare("vs yesterday by 14:05", "+12", Some("+7 %"), Tone::Usual),
@@ -146,7 +151,7 @@ fn signups() -> Figure {
 fn revenue() -> Figure {
     Figure {
         values: vec![value("€", "3,412.00", 3_412.0), value("$", "260.00", 260.0)],
-        spark: counted(90.0, 21),
+        spark: Some(counted(3_412.0, 21)),
         compare: vec![compare("vs last Mon by 14:05", "−€214.00", Some("−6 %"), Tone::Usual)],
         usual: Some("usual by now € 2,950.00".to_owned()),
         goals: vec![goal(Period::Month, "€ 90,000", 0.712, Some(0.74), "a little behind")],
@@ -158,7 +163,7 @@ fn revenue() -> Figure {
 fn ratio() -> Figure {
     Figure {
         values: vec![value("%", "4.1", 4.1)],
-        spark: standing(4.0, 31),
+        spark: Some(standing(4.0, 31)),
         compare: vec![compare("vs last Mon by 14:05", "+0.3", None, Tone::Usual)],
         usual: Some("usual 3.8 %".to_owned()),
         query: vec!["orders".to_owned(), "signups".to_owned()],
@@ -174,14 +179,14 @@ fn thirds() -> Vec<Figure> {
     let last_monday = "vs last Mon by 14:05";
     let orders = Figure {
         values: vec![value("", "67", 67.0)],
-        spark: counted(2.0, 41),
+        spark: Some(counted(67.0, 41)),
         compare: vec![compare(last_monday, "−14", Some("−17 %"), Tone::Down)],
         ..third("orders", "Orders", FigureKind::Count, "Money")
     };
     let refunds = Figure {
         state: FigureState::Zero,
         values: vec![value("", "0", 0.0)],
-        spark: counted(0.0, 42),
+        spark: Some(counted(0.0, 42)),
         last_ms: Some(NOW - 14 * 3_600_000),
         last_words: Some("last one yesterday 23:41".to_owned()),
         compare: vec![compare(last_monday, "−1", None, Tone::None)],
@@ -189,7 +194,7 @@ fn thirds() -> Vec<Figure> {
     };
     let readers = Figure {
         values: vec![value("", "1,204", 1_204.0)],
-        spark: standing(40.0, 51),
+        spark: Some(standing(40.0, 51)),
         also: [("7 days", "6,310", 6_310.0), ("30 days", "19,877", 19_877.0)]
             .map(|(label, text, number)| Also { label: label.to_owned(), text: text.to_owned(), number })
             .to_vec(),
@@ -198,19 +203,19 @@ fn thirds() -> Vec<Figure> {
     };
     let page_time = Figure {
         values: vec![value("ms", "212", 212.0)],
-        spark: standing(200.0, 61),
+        spark: Some(standing(200.0, 61)),
         compare: vec![compare(last_monday, "+34", Some("+19 %"), Tone::Up)],
         ..third("page.time", "Page time", FigureKind::Timer, "Readers")
     };
     let submissions = Figure {
         values: vec![value("", "12", 12.0)],
-        spark: counted(0.6, 71),
+        spark: Some(counted(12.0, 71)),
         compare: vec![compare(last_monday, "+2", None, Tone::Usual)],
         ..third("submissions", "Submissions", FigureKind::Count, "Editors")
     };
     let carts = Figure {
         values: vec![value("", "7", 7.0)],
-        spark: standing(7.0, 81),
+        spark: Some(standing(7.0, 81)),
         compare: vec![compare(last_monday, "−3", None, Tone::Usual)],
         ..third("reviews.open", "Open reviews", FigureKind::Gauge, "Editors")
     };
@@ -315,38 +320,33 @@ pub(crate) fn hostile() -> PageState {
 
 /// All cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |name, state, words: &[&'static str]| Case { name, state, words: words.to_vec() };
-    let never = |figure: &mut Figure| {
-        figure.state = FigureState::Never;
-        figure.values.clear();
-        figure.spark = None;
-        figure.last_ms = None;
-        figure.snippet = Some("echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125".to_owned());
-    };
-    let mut partial = whole();
-    partial.partial = Some("24 datagrams dropped by the kernel in the last minute".to_owned());
-    for figure in &mut partial.figures {
-        figure.state = FigureState::Partial;
+    let mut cases = of_the_hero();
+    cases.extend(of_the_page());
+    cases
+}
+
+fn case(name: &'static str, state: PageState, words: &[&'static str]) -> Case {
+    Case { name, state, words: words.to_vec() }
+}
+
+fn never(figure: &mut Figure) {
+    figure.state = FigureState::Never;
+    figure.values.clear();
+    figure.spark = None;
+    figure.last_ms = None;
+    figure.snippet = Some("echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125".to_owned());
+}
+
+fn gaps(figure: &mut Figure) {
+    let spark = figure.spark.as_mut().unwrap();
+    for index in [0, 1, 20, 21, 40] {
+        spark.today[index] = None;
+        spark.last_week[index + 3] = None;
     }
-    let mut pages = whole();
-    pages.pages.push(PageName { path: "/live/sales".to_owned(), title: "Sales".to_owned() });
-    pages.note = Some("clocks change today: both days are cut at the same wall time".to_owned());
-    let mut guessed = whole();
-    guessed.guessed = true;
-    guessed.unplaced = ["checkout.time", "carts.open"]
-        .map(|name| Unplaced {
-            name: name.to_owned(),
-            kind: "timer",
-            toml: format!("[[figure]]\nid = \"{name}\"\nmetric = \"{name}\"\nkind = \"timer\"\n"),
-        })
-        .to_vec();
-    let empty = PageState { figures: Vec::new(), ticker: Vec::new(), marks: Vec::new(), ..whole() };
-    let mut lone = whole();
-    lone.figures.truncate(1);
-    let mut pair = whole();
-    pair.figures.truncate(2);
-    let mut few = whole();
-    few.figures.truncate(5);
+}
+
+/// What one figure can be.
+fn of_the_hero() -> Vec<Case> {
     vec![
         case(
             "whole",
@@ -364,7 +364,6 @@ pub(crate) fn cases() -> Vec<Case> {
             }),
             &["last one yesterday 23:05"],
         ),
-        case("partial", partial, &["≈", "approximate: 24 datagrams dropped by the kernel"]),
         case(
             "corrected",
             with_hero(|figure| figure.corrected = Some("+14 arrived late".to_owned())),
@@ -408,17 +407,38 @@ pub(crate) fn cases() -> Vec<Case> {
             &["no figure to compare yet"],
         ),
         case("unknown", with_hero(|figure| figure.values.clear()), &["not known"]),
-        case(
-            "gaps",
-            with_hero(|figure| {
-                let spark = figure.spark.as_mut().unwrap();
-                for index in [0, 1, 20, 21, 40] {
-                    spark.today[index] = None;
-                    spark.last_week[index + 3] = None;
-                }
-            }),
-            &["184"],
-        ),
+        case("gaps", with_hero(gaps), &["184"]),
+    ]
+}
+
+/// What a page can be.
+fn of_the_page() -> Vec<Case> {
+    let mut partial = whole();
+    partial.partial = Some("24 datagrams dropped by the kernel in the last minute".to_owned());
+    for figure in &mut partial.figures {
+        figure.state = FigureState::Partial;
+    }
+    let mut pages = whole();
+    pages.pages.push(PageName { path: "/live/sales".to_owned(), title: "Sales".to_owned() });
+    pages.note = Some("clocks change today: both days are cut at the same wall time".to_owned());
+    let mut guessed = whole();
+    guessed.guessed = true;
+    guessed.unplaced = ["checkout.time", "carts.open"]
+        .map(|name| Unplaced {
+            name: name.to_owned(),
+            kind: "timer",
+            toml: format!("[[figure]]\nid = \"{name}\"\nmetric = \"{name}\"\nkind = \"timer\"\n"),
+        })
+        .to_vec();
+    let empty = PageState { figures: Vec::new(), ticker: Vec::new(), marks: Vec::new(), ..whole() };
+    let mut lone = whole();
+    lone.figures.truncate(1);
+    let mut pair = whole();
+    pair.figures.truncate(2);
+    let mut few = whole();
+    few.figures.truncate(5);
+    vec![
+        case("partial", partial, &["≈", "approximate: 24 datagrams dropped by the kernel"]),
         case("pages", pages, &["Sales", "clocks change today"]),
         case("guessed", guessed, &["Seen, not placed", "checkout.time", "a guess"]),
         case("empty", empty, &["Nothing has come in yet"]),
