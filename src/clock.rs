@@ -26,8 +26,8 @@ enum Source {
     /// `offset_ms` (wall minus monotonic) is written by whoever calls `now` and sees a drift; a lost race
     /// only postpones the correction to the next call, so relaxed order is enough.
     System { started: Instant, offset_ms: AtomicI64, adjusted_ms: AtomicI64, steps: AtomicU64 },
-    /// Set by hand; nothing is ordered by it.
-    Manual { now_ms: AtomicI64 },
+    /// Moved by hand; nothing is ordered by it.
+    Manual { now_ms: AtomicI64, passed_ms: AtomicI64 },
 }
 
 impl Clock {
@@ -45,13 +45,32 @@ impl Clock {
     /// A clock that stands at `now` until [`Clock::set`] moves it.
     #[must_use]
     pub fn manual(now: WallMs) -> Self {
-        Self(Arc::new(Source::Manual { now_ms: AtomicI64::new(now) }))
+        Self(Arc::new(Source::Manual { now_ms: AtomicI64::new(now), passed_ms: AtomicI64::new(0) }))
     }
 
-    /// Moves a manual clock; the system's clock cannot be set.
+    /// Steps a manual clock, whose monotonic time stays as it is; the system's clock cannot be set.
     pub fn set(&self, now: WallMs) {
-        if let Source::Manual { now_ms } = &*self.0 {
+        if let Source::Manual { now_ms, .. } = &*self.0 {
             now_ms.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets time pass on a manual clock.
+    pub fn pass(&self, ms: i64) {
+        if let Source::Manual { now_ms, passed_ms } = &*self.0 {
+            now_ms.fetch_add(ms, Ordering::Relaxed);
+            passed_ms.fetch_add(ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Monotonic time since the clock was made: steps do not touch it.
+    #[must_use]
+    pub fn passed(&self) -> Duration {
+        match &*self.0 {
+            Source::Manual { passed_ms, .. } => {
+                Duration::from_millis(passed_ms.load(Ordering::Relaxed).max(0) as u64)
+            }
+            Source::System { started, .. } => started.elapsed(),
         }
     }
 
@@ -59,7 +78,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> WallMs {
         match &*self.0 {
-            Source::Manual { now_ms } => now_ms.load(Ordering::Relaxed),
+            Source::Manual { now_ms, .. } => now_ms.load(Ordering::Relaxed),
             Source::System { started, offset_ms, adjusted_ms, steps } => {
                 let elapsed = started.elapsed().as_millis() as i64;
                 let offset = offset_ms.load(Ordering::Relaxed);
@@ -157,6 +176,8 @@ mod tests {
     fn manual_time_stands_until_it_is_set() {
         let clock = Clock::manual(5);
         clock.set(9);
-        assert_eq!(clock.now(), 9);
+        assert_eq!((clock.now(), clock.passed()), (9, Duration::ZERO));
+        clock.pass(2);
+        assert_eq!((clock.now(), clock.passed()), (11, Duration::from_millis(2)));
     }
 }

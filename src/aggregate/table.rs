@@ -23,7 +23,7 @@ use crate::metric::unique::hash_member;
 use crate::metric::{Digest, Kind, Series, Sum, Unique};
 use crate::wire::Dialect;
 use crate::wire::statsd::{Sample, Value};
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One value of a tick; the larger kinds are boxed, as in a tally.
@@ -100,7 +100,7 @@ pub(super) struct Generation {
     sets: Column<Unique>,
     /// Samples with a timestamp of their own, by kind, slot and time: the start of their bucket, and for
     /// gauges, whose changes have an order, the timestamp itself.
-    timed: HashMap<(Kind, u32, WallMs), Cell>,
+    timed: BTreeMap<(Kind, u32, WallMs), Cell>,
     /// Series that got a slot in this tick, in the order of their slots.
     pub(super) fresh: [Vec<Series>; Kind::ALL.len()],
     pub(super) intake: Intake,
@@ -122,7 +122,7 @@ impl Generation {
         });
         self.gauges.drain(|slot, (change, at)| visit(Kind::Gauge, slot, None, Cell::Gauge(change, at)));
         self.sets.drain(|slot, set| visit(Kind::Set, slot, None, Cell::Set(Box::new(set))));
-        for ((kind, slot, time), cell) in self.timed.drain() {
+        for ((kind, slot, time), cell) in std::mem::take(&mut self.timed) {
             visit(kind, slot, Some(time), cell);
         }
         self.renewed = false;

@@ -140,12 +140,12 @@ impl Flusher {
                 Err(RecvTimeoutError::Timeout) => {
                     // Timers are a little early or late; a tick that is early would end before its border.
                     if self.clock.now() >= due {
-                        self.tick(due);
+                        self.tick(due, || {});
                     }
                 }
                 Ok(Command::Tick(done)) => {
                     let now = self.clock.now();
-                    self.tick(now + 1);
+                    self.tick(now + 1, || {});
                     done.send(()).ok();
                 }
                 Ok(Command::OwnPrefix(prefix)) => self.own.prefix = prefix,
@@ -161,19 +161,22 @@ impl Flusher {
     }
 
     /// The next multiple of the tick, or the end of the bucket if that comes first.
-    fn next_tick(&self, now: WallMs) -> WallMs {
+    #[must_use]
+    pub fn next_tick(&self, now: WallMs) -> WallMs {
         let tick = self.options.tick_ms;
         let next = (now.div_euclid(tick) + 1) * tick;
         next.min(self.options.bucket.start_of(now) + self.options.bucket.ms())
     }
 
-    /// Closes the tick that was to end at `due`.
-    fn tick(&mut self, due: WallMs) {
+    /// Closes the tick that was to end at `due`. Where nothing runs beside it, `asked` hands over when the ingest
+    /// threads were asked to.
+    pub fn tick(&mut self, due: WallMs, asked: impl FnOnce()) {
         let started = clock::monotonic_now();
         let now = self.clock.now();
         // Samples came before `due`. If we slept through more than a tick, most of them came since.
         let at = if now - due > self.options.tick_ms { now } else { due - 1 };
         let number = self.epoch.advance(now);
+        asked();
         let mut batches = self.batches(at);
         let ticks = self.collect(number, &mut batches);
         self.finish_tick(&ticks, batches, now, due);

@@ -32,6 +32,25 @@ pub enum ForwardError {
     Unconfirmed(&'static str),
 }
 
+/// The way to a Graphite: [`Carbon`], and in the simulation a network that is not real.
+pub trait Link: Send {
+    /// Writes bytes that are whole lines or frames. `patience` bounds each step. Whether they arrived, the
+    /// flight will tell.
+    fn send(&mut self, bytes: &[u8], patience: Duration) -> Result<Box<dyn Flight>, ForwardError>;
+    /// Opens an idle connection that ends when Graphite does, if there is none.
+    fn watch(&mut self);
+    /// Forgets that connection: after a host that vanished it would never end, and tell of nothing any more.
+    fn unwatch(&mut self);
+    /// Whether that connection has ended since it was opened; it is forgotten then.
+    fn watch_ended(&mut self) -> bool;
+}
+
+/// A delivery that was written and not yet confirmed.
+pub trait Flight: Send {
+    /// Looks, without waiting, whether Graphite has read to the end and closed; `None` while it has not.
+    fn settled(&mut self) -> Option<Result<(), ForwardError>>;
+}
+
 /// A destination's connection.
 #[derive(Debug)]
 pub struct Carbon {
@@ -42,9 +61,9 @@ pub struct Carbon {
     watch: Option<TcpStream>,
 }
 
-/// A delivery that was written and not yet confirmed.
+/// A delivery that was written to carbon and not yet confirmed.
 #[derive(Debug)]
-pub struct Flight {
+pub struct CarbonFlight {
     stream: Option<TcpStream>,
     deadline: Instant,
 }
@@ -56,9 +75,25 @@ impl Carbon {
         Self { address, mode, kept: None, watch: None }
     }
 
-    /// Writes bytes that are whole lines or frames. `patience` bounds each step. Whether they arrived, the
-    /// flight will tell.
-    pub fn send(&mut self, bytes: &[u8], patience: Duration) -> Result<Flight, ForwardError> {
+    fn connect(&self, patience: Duration) -> Result<TcpStream, ForwardError> {
+        let limit = Duration::from_millis(limits::CARBON_CONNECT_MS).min(patience);
+        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for address in self.address.to_socket_addrs().map_err(ForwardError::Connect)? {
+            match TcpStream::connect_timeout(&address, limit) {
+                Ok(stream) => {
+                    let write = Duration::from_millis(limits::CARBON_WRITE_MS).min(patience);
+                    stream.set_write_timeout(Some(write)).map_err(ForwardError::Connect)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(ForwardError::Connect(last))
+    }
+}
+
+impl Link for Carbon {
+    fn send(&mut self, bytes: &[u8], patience: Duration) -> Result<Box<dyn Flight>, ForwardError> {
         let limit = Duration::from_millis(limits::CARBON_CONFIRM_MS).min(patience);
         let stream = match self.mode {
             Connection::PerFlush => {
@@ -81,40 +116,21 @@ impl Carbon {
                 None
             }
         };
-        Ok(Flight { stream, deadline: clock::monotonic_now() + limit })
+        Ok(Box::new(CarbonFlight { stream, deadline: clock::monotonic_now() + limit }))
     }
 
-    /// Opens the idle connection, if there is none.
-    pub fn watch(&mut self) {
+    fn watch(&mut self) {
         if self.watch.is_none() && self.mode == Connection::PerFlush {
             self.watch = self.connect(Duration::MAX).ok();
         }
     }
 
-    /// Forgets the idle connection: after a host that vanished it would never end, and tell of nothing any more.
-    pub fn unwatch(&mut self) {
+    fn unwatch(&mut self) {
         self.watch = None;
     }
 
-    /// Whether the idle connection has ended since it was opened; it is forgotten then.
-    pub fn watch_ended(&mut self) -> bool {
+    fn watch_ended(&mut self) -> bool {
         self.watch.take_if(|stream| !is_alive(stream)).is_some()
-    }
-
-    fn connect(&self, patience: Duration) -> Result<TcpStream, ForwardError> {
-        let limit = Duration::from_millis(limits::CARBON_CONNECT_MS).min(patience);
-        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in self.address.to_socket_addrs().map_err(ForwardError::Connect)? {
-            match TcpStream::connect_timeout(&address, limit) {
-                Ok(stream) => {
-                    let write = Duration::from_millis(limits::CARBON_WRITE_MS).min(patience);
-                    stream.set_write_timeout(Some(write)).map_err(ForwardError::Connect)?;
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(ForwardError::Connect(last))
     }
 }
 
@@ -127,9 +143,8 @@ fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), ForwardError> {
     })
 }
 
-impl Flight {
-    /// Looks, without waiting, whether carbon has read to the end and closed; `None` while it has not.
-    pub fn settled(&mut self) -> Option<Result<(), ForwardError>> {
+impl Flight for CarbonFlight {
+    fn settled(&mut self) -> Option<Result<(), ForwardError>> {
         // A kept connection was confirmed, as far as it goes, when it was written to.
         let Some(stream) = &mut self.stream else {
             return Some(Ok(()));

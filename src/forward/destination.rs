@@ -11,7 +11,7 @@
 //! Values are absolute, so that stating twice is free and stating once too few is the only fault there is.
 //! One destination never waits for another.
 
-use super::carbon::{Carbon, ForwardError};
+use super::carbon::{Carbon, ForwardError, Link};
 use super::newborn::{self, Restating};
 use super::payload::{Encoder, InFlight, Payload};
 use super::signal::{DestinationStatus, Signal};
@@ -47,14 +47,14 @@ pub struct Destination {
     clock: Clock,
     signal: Arc<Signal>,
     status: Arc<DestinationStatus>,
-    carbon: Carbon,
+    carbon: Box<dyn Link>,
     /// What was sent and is not settled.
     in_flight: Vec<InFlight>,
     /// Newest bucket that was ever sent: what is newer is not backlog.
     newest: WallMs,
     /// Points of backlog that may leave now.
     allowance: f64,
-    allowance_at: Instant,
+    allowance_at: Duration,
     /// When deliveries began to fail, and how often they have.
     failed_at: Option<WallMs>,
     attempts: u32,
@@ -69,7 +69,8 @@ pub struct Destination {
 }
 
 /// What one round came to.
-enum Round {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
     /// The list is empty.
     Done,
     /// Something was sent.
@@ -98,17 +99,17 @@ impl Destination {
         status.last_flush.store(clock.now() / 1_000, Ordering::Relaxed);
         Self {
             index,
-            carbon: Carbon::new(address, options.connection),
+            carbon: Box::new(Carbon::new(address, options.connection)),
             in_flight: Vec::new(),
             allowance: options.backfill_rate as f64,
             options,
             rules,
             store,
+            allowance_at: clock.passed(),
             clock,
             signal,
             status: Arc::new(status),
             newest: WallMs::MIN,
-            allowance_at: clock::monotonic_now(),
             failed_at: None,
             attempts: 0,
             restarted_at: None,
@@ -125,10 +126,20 @@ impl Destination {
         Arc::clone(&self.status)
     }
 
+    /// The same over another way to Graphite.
+    #[must_use]
+    pub fn over(self, carbon: Box<dyn Link>) -> Self {
+        Self { carbon, ..self }
+    }
+
+    /// At a start: what the process before us had stated may have gone with a carbon that was killed meanwhile.
+    pub fn begin(&mut self) {
+        self.store.resume(self.index, self.options.resend_ms).unwrap_or(0);
+    }
+
     /// States until it is stopped and everything is stated or the time is up.
     pub fn run(mut self) {
-        // What the process before us had stated may have gone with a carbon that was killed meanwhile.
-        self.store.resume(self.index, self.options.resend_ms).unwrap_or(0);
+        self.begin();
         let mut refused_since = None;
         loop {
             let seen = self.signal.state();
@@ -181,7 +192,8 @@ impl Destination {
         }
     }
 
-    fn round(&mut self, stop_at: Option<Instant>) -> Round {
+    /// Looks at what was sent and at the list, and sends at most once; never waits but for the link.
+    pub fn round(&mut self, stop_at: Option<Instant>) -> Round {
         self.notice_restart();
         if self.settle() {
             return Round::Failed;
@@ -229,8 +241,8 @@ impl Destination {
     /// Points of backlog that have become due since it was last asked for.
     fn refill(&mut self) {
         let rate = self.options.backfill_rate as f64;
-        let since = clock::elapsed(self.allowance_at).as_secs_f64();
-        self.allowance_at = clock::monotonic_now();
+        let since = self.clock.passed().saturating_sub(self.allowance_at).as_secs_f64();
+        self.allowance_at = self.clock.passed();
         self.allowance = (self.allowance + rate * since).min(rate);
     }
 
@@ -392,10 +404,10 @@ impl Destination {
 
     fn expand(&self, sealed: &Sealed, encoder: &mut Encoder, payload: &mut Payload) {
         let rules = self.rules.load();
-        let started = clock::monotonic_now();
+        let started = self.clock.passed();
         let mut emit = |point: &Point<'_>| encoder.push(point);
         let expanded = expand::expand(&rules, sealed, &mut emit);
-        let took_ms = clock::elapsed(started).as_millis() as f64;
+        let took_ms = self.clock.passed().saturating_sub(started).as_millis() as f64;
         let seconds = rules.stamp_of(sealed.start, sealed.width.ms());
         let own = [
             ("numStats", expanded.series as f64),
@@ -426,9 +438,9 @@ impl Destination {
     }
 
     fn send(&mut self, mut payload: Payload, stop_at: Option<Instant>) -> Round {
-        let started = clock::monotonic_now();
-        let patience =
-            stop_at.map_or(Duration::MAX, |at| at.saturating_duration_since(started)).max(STOP_RETRY);
+        let started = self.clock.passed();
+        let left = |at: Instant| at.saturating_duration_since(clock::monotonic_now());
+        let patience = stop_at.map_or(Duration::MAX, left).max(STOP_RETRY);
         match self.carbon.send(&payload.bytes, patience) {
             Ok(flight) => {
                 self.newest =
@@ -462,7 +474,7 @@ impl Destination {
         }
     }
 
-    fn confirmed(&mut self, payload: &Payload, started: Instant) {
+    fn confirmed(&mut self, payload: &Payload, started: Duration) {
         let now = self.clock.now();
         for &stated in &payload.stated {
             // False where it was amended meanwhile: it stays on the list in its newer version.
@@ -475,7 +487,8 @@ impl Destination {
         status.points.fetch_add(payload.points, Ordering::Relaxed);
         status.buckets.fetch_add(payload.stated.len() as u64, Ordering::Relaxed);
         status.unsendable.fetch_add(payload.unsendable, Ordering::Relaxed);
-        status.flush_ms.store(clock::elapsed(started).as_millis() as u64, Ordering::Relaxed);
+        let took = self.clock.passed().saturating_sub(started);
+        status.flush_ms.store(took.as_millis() as u64, Ordering::Relaxed);
         status.flush_bytes.store(payload.length, Ordering::Relaxed);
         status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
         status.failing.store(false, Ordering::Relaxed);

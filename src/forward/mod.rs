@@ -7,7 +7,8 @@ mod newborn;
 mod payload;
 mod signal;
 
-pub use destination::Destination;
+pub use carbon::{Flight, ForwardError, Link};
+pub use destination::{Destination, Round};
 pub use expand::{Histogram, Naming, Rules, Scheme, TimerRules};
 pub use signal::{DestinationStatus, Signal};
 

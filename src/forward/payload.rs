@@ -5,7 +5,7 @@ use super::carbon::Flight;
 use super::newborn::Restating;
 use crate::store::Outstanding;
 use crate::wire::graphite::{Pickler, Point, push_line};
-use std::time::Instant;
+use std::time::Duration;
 
 /// Bytes of one delivery and what they state.
 #[derive(Default)]
@@ -24,9 +24,10 @@ pub(super) struct Payload {
 
 /// A delivery under way.
 pub(super) struct InFlight {
-    pub(super) flight: Flight,
+    pub(super) flight: Box<dyn Flight>,
     pub(super) payload: Payload,
-    pub(super) started: Instant,
+    /// By the clock's monotonic time.
+    pub(super) started: Duration,
 }
 
 /// Plaintext or pickle, as one.

@@ -36,11 +36,13 @@ impl EmbeddedStore {
         let (layer, confirmed) = {
             let mut inner = self.lock();
             inner.stage(&self.rules, now);
-            let confirmed: Vec<Confirmed> = inner
+            let mut confirmed: Vec<Confirmed> = inner
                 .watermarks
                 .iter()
                 .map(|(&producer, &(number, _))| Confirmed { producer, number })
                 .collect();
+            // In an order of their own, so that a history of the simulation repeats.
+            confirmed.sort_unstable_by_key(|one| one.producer);
             (inner.archive.freeze(), confirmed)
         };
         let Some(layer) = layer else {
