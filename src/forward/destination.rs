@@ -5,13 +5,14 @@
 //!     what was sent before and is settled: confirmed → strike each bucket in the version sent
 //!     the list, newest first → the new bucket, and of the backlog what the rate allows
 //!     expand → bytes → send; the next bucket does not wait for the confirmation of this one
-//!     failed: wait, longer each time; then the last `resend` is stated again
+//!     failed: wait, longer each time; then what was confirmed in the last `resend` is stated again
 //! ```
 //!
 //! Values are absolute, so that stating twice is free and stating once too few is the only fault there is.
 //! One destination never waits for another.
 
 use super::carbon::{Carbon, ForwardError, Link};
+use super::lately::Lately;
 use super::newborn::{self, Restating};
 use super::payload::{Encoder, InFlight, Payload};
 use super::signal::{DestinationStatus, Signal};
@@ -55,12 +56,11 @@ pub struct Destination {
     /// Points of backlog that may leave now.
     allowance: f64,
     allowance_at: Duration,
+    /// What was confirmed and may yet be lost.
+    lately: Lately,
     /// When deliveries began to fail, and how often they have.
-    failed_at: Option<WallMs>,
+    away_since: Option<WallMs>,
     attempts: u32,
-    /// Graphite was away for a moment, between two flushes; and when that was last acted upon.
-    restarted_at: Option<WallMs>,
-    noticed_at: WallMs,
     /// When it was last said that carbon may be too slow for new series.
     warned_at: WallMs,
     /// New series that are being stated again.
@@ -97,11 +97,14 @@ impl Destination {
         let address = options.addresses.get(index).cloned().unwrap_or_default();
         let status = DestinationStatus { address: address.clone(), ..DestinationStatus::default() };
         status.last_flush.store(clock.now() / 1_000, Ordering::Relaxed);
+        let before = (store.series_count() > 0).then(|| clock.passed());
+        let lately = Lately::new(Duration::from_millis(options.resend_ms.max(0) as u64), before);
         Self {
             index,
             carbon: Box::new(Carbon::new(address, options.connection)),
             in_flight: Vec::new(),
             allowance: options.backfill_rate as f64,
+            lately,
             options,
             rules,
             store,
@@ -110,10 +113,8 @@ impl Destination {
             signal,
             status: Arc::new(status),
             newest: WallMs::MIN,
-            failed_at: None,
+            away_since: None,
             attempts: 0,
-            restarted_at: None,
-            noticed_at: WallMs::MIN,
             warned_at: WallMs::MIN,
             restating: None,
             jitter: foldhash::quality::RandomState::default(),
@@ -132,14 +133,8 @@ impl Destination {
         Self { carbon, ..self }
     }
 
-    /// At a start: what the process before us had stated may have gone with a carbon that was killed meanwhile.
-    pub fn begin(&mut self) {
-        self.store.resume(self.index, self.options.resend_ms).unwrap_or(0);
-    }
-
     /// States until it is stopped and everything is stated or the time is up.
     pub fn run(mut self) {
-        self.begin();
         let mut refused_since = None;
         loop {
             let seen = self.signal.state();
@@ -194,14 +189,17 @@ impl Destination {
 
     /// Looks at what was sent and at the list, and sends at most once; never waits but for the link.
     pub fn round(&mut self, stop_at: Option<Instant>) -> Round {
-        self.notice_restart();
+        let now = self.clock.passed();
+        self.lately.suspect(self.carbon.watch_ended(), now);
         if self.settle() {
             return Round::Failed;
         }
+        self.store.settle(self.index, &self.lately.safe(now));
         let mut list = self.list();
-        let flying: BTreeSet<&Outstanding> =
-            self.in_flight.iter().flat_map(|flying| &flying.payload.stated).collect();
-        list.retain(|one| !flying.contains(one));
+        // Not in another version either: carbon may read the older one last.
+        let flying = self.in_flight.iter().flat_map(|flying| &flying.payload.stated);
+        let flying: BTreeSet<WallMs> = flying.map(|stated| stated.bucket).collect();
+        list.retain(|one| !flying.contains(&one.bucket));
         if self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
             return Round::Waiting;
         }
@@ -219,22 +217,6 @@ impl Destination {
                 Round::Waiting
             }
             round => round,
-        }
-    }
-
-    /// A carbon that was killed and is back before the next flush fails no delivery, and has lost its cache. What
-    /// closes idle connections looks the same, so that this is acted upon once in a `resend` at most.
-    fn notice_restart(&mut self) {
-        let now = self.clock.now();
-        if self.carbon.watch_ended() {
-            self.restarted_at.get_or_insert(now);
-        }
-        if now.saturating_sub(self.noticed_at) >= self.options.resend_ms
-            && let Some(restarted_at) = self.restarted_at.take()
-        {
-            self.noticed_at = now;
-            self.failed_at =
-                Some(self.failed_at.map_or(restarted_at, |failed_at| failed_at.min(restarted_at)));
         }
     }
 
@@ -463,7 +445,8 @@ impl Destination {
         let now = self.clock.now();
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
-        self.failed_at.get_or_insert(now);
+        self.lately.failed(self.clock.passed());
+        self.away_since.get_or_insert(now);
         self.carbon.unwatch();
         // It begins anew with the first bucket.
         self.restating = None;
@@ -475,7 +458,7 @@ impl Destination {
     }
 
     fn confirmed(&mut self, payload: &Payload, started: Duration) {
-        let now = self.clock.now();
+        let (now, passed) = (self.clock.now(), self.clock.passed());
         for &stated in &payload.stated {
             // False where it was amended meanwhile: it stays on the list in its newer version.
             self.store.strike(self.index, stated).unwrap_or(false);
@@ -487,16 +470,19 @@ impl Destination {
         status.points.fetch_add(payload.points, Ordering::Relaxed);
         status.buckets.fetch_add(payload.stated.len() as u64, Ordering::Relaxed);
         status.unsendable.fetch_add(payload.unsendable, Ordering::Relaxed);
-        let took = self.clock.passed().saturating_sub(started);
+        let took = passed.saturating_sub(started);
         status.flush_ms.store(took.as_millis() as u64, Ordering::Relaxed);
         status.flush_bytes.store(payload.length, Ordering::Relaxed);
         status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
         status.failing.store(false, Ordering::Relaxed);
         self.attempts = 0;
-        if let Some(failed_at) = self.failed_at.take() {
-            // Carbon may have lost from its cache what it had accepted before it went.
-            let again = self.store.state_again(self.index, failed_at - self.options.resend_ms).unwrap_or(0);
-            self.put_off_newborn(now.saturating_sub(failed_at).max(0));
+        if let Some(since) = self.away_since.take() {
+            self.put_off_newborn(now.saturating_sub(since).max(0));
+        }
+        let buckets = payload.stated.iter().map(|stated| stated.bucket);
+        let again = self.lately.confirmed(buckets, started, passed);
+        if !again.is_empty() {
+            let again = self.store.state_again(self.index, &again);
             tracing::info!(address = %self.status.address, stated_again = again, "Graphite is back");
         }
     }

@@ -3,6 +3,7 @@
 pub mod carbon;
 pub mod destination;
 pub mod expand;
+mod lately;
 mod newborn;
 mod payload;
 mod signal;

@@ -270,13 +270,13 @@ pub trait Store: Send + Sync {
     fn cohorts(&self, destination: usize) -> Vec<Cohort>;
     /// A cohort was stated again, as often and with as many points as it says; `done` when it need not be any more.
     fn restated(&self, destination: usize, cohort: Cohort, done: bool);
-    /// Takes a bucket off a destination's list, if that version is still what it needs.
+    /// Takes a bucket off a destination's list, if that version is still what it needs. Until it is settled it is on
+    /// the list again after a restart.
     fn strike(&self, destination: usize, stated: Outstanding) -> Result<bool, StoreError>;
-    /// Puts all buckets that end after `since` on a destination's list again; returns how many.
-    fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError>;
-    /// At a start: puts on a destination's list again what was sealed in the `span` milliseconds before the last
-    /// process ended; returns how many. A destination that was not there then has nothing of that.
-    fn resume(&self, destination: usize, span: i64) -> Result<usize, StoreError>;
+    /// What was struck off need not be stated again, not even after a restart.
+    fn settle(&self, destination: usize, buckets: &[WallMs]);
+    /// Puts buckets on a destination's list again, those that are kept still; returns how many were not on it.
+    fn state_again(&self, destination: usize, buckets: &[WallMs]) -> usize;
     /// The buckets of each series at a level of the ladder, oldest first, that overlap `[from, to)`: sealed and
     /// pending together. A bucket without samples is left out; for gauges that were idle there is one that says
     /// what they stood at.

@@ -13,6 +13,8 @@ mod config;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
+mod destination;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod encoding;

@@ -138,9 +138,30 @@ fn what_was_stated_is_struck_off_only_in_that_version_and_for_that_destination()
         assert!(!store.strike(0, list[1]).unwrap());
         assert_eq!(store.outstanding(0).unwrap().len(), 2);
         assert_eq!(store.outstanding(1).unwrap().len(), 3);
-        assert_eq!(store.state_again(0, WIDTH + 1).unwrap(), 1);
+        assert_eq!(store.state_again(0, &[WIDTH, 2 * WIDTH, 9 * WIDTH]), 1, "of those that are kept");
         assert_eq!(store.outstanding(0).unwrap().len(), 3);
     }
+}
+
+#[test]
+fn what_was_struck_off_and_not_settled_is_on_the_list_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = on_disk(folder.path(), &STATSD_IDLE);
+    for bucket in [0, WIDTH, 2 * WIDTH] {
+        store.apply(batch(1 + (bucket / WIDTH) as u64, bucket, vec![count("a", 1)]), bucket).unwrap();
+    }
+    store.fold(3 * WIDTH, 3 * WIDTH).unwrap();
+    for one in store.outstanding(0).unwrap() {
+        assert!(store.strike(0, one).unwrap());
+    }
+    // The first is amended since: what was settled is its older version.
+    store.apply(batch(4, 0, vec![count("a", 1)]), 3 * WIDTH).unwrap();
+    store.fold(3 * WIDTH, 3 * WIDTH).unwrap();
+    store.settle(0, &[0, WIDTH]);
+    store.checkpoint(3 * WIDTH).unwrap();
+    drop(store);
+    let list = on_disk(folder.path(), &STATSD_IDLE).outstanding(0).unwrap();
+    assert_eq!(list.iter().map(|one| one.bucket).collect::<Vec<_>>(), [2 * WIDTH, 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   key                                        value
-//!   m <word>                                   settings: `format`, `bucket`, `zone`, `floor`, `destinations`
+//!   m <word>                                   settings: `format`, `bucket`, `zone`, `floor`
 //!   n <block:4>                                names of a block: kind, class, its series with the time of birth
 //!   l <block:4>                                state of a block's series: last bucket, gauge's level, …
 //!   b <width ms:8> <block:4> <start ms:8>      a bucket of a block: packed tallies (block.rs)

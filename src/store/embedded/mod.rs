@@ -106,9 +106,8 @@ pub struct EmbeddedStore {
 #[derive(Clone, Debug, Default)]
 struct Needs {
     name: String,
+    /// In the archive also what was struck off and is not settled.
     out: BTreeMap<WallMs, u64>,
-    /// End of the last bucket that the last process sealed for it.
-    ended: Option<WallMs>,
     /// New series, by the bucket they were born in.
     cohorts: BTreeMap<WallMs, Newborn>,
 }
@@ -275,14 +274,14 @@ impl Store for EmbeddedStore {
         Ok(self.lock().strike(destination, stated))
     }
 
-    fn state_again(&self, destination: usize, since: WallMs) -> Result<usize, StoreError> {
-        Ok(self.lock().state_again(&self.rules, destination, since))
+    fn settle(&self, destination: usize, buckets: &[WallMs]) {
+        if !buckets.is_empty() {
+            self.lock().settle(destination, buckets);
+        }
     }
 
-    fn resume(&self, destination: usize, span: i64) -> Result<usize, StoreError> {
-        let mut inner = self.lock();
-        let ended = inner.needs.get(destination).and_then(|needs| needs.ended);
-        Ok(ended.map_or(0, |ended| inner.state_again(&self.rules, destination, ended.saturating_sub(span))))
+    fn state_again(&self, destination: usize, buckets: &[WallMs]) -> usize {
+        self.lock().state_again(destination, buckets)
     }
 
     fn cohorts(&self, destination: usize) -> Vec<Cohort> {

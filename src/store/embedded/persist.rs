@@ -106,7 +106,6 @@ impl Inner {
             ("format", FORMAT.to_string()),
             ("bucket", rules.ladder.bucket().ms().to_string()),
             ("zone", rules.ladder.calendar().zone().to_owned()),
-            ("destinations", rules.destinations.join("\n")),
             ("floor", self.floor.to_string()),
         ];
         for (word, value) in settings {
@@ -147,7 +146,6 @@ impl Inner {
         }
         self.load_series(rules, now)?;
         self.load_lists()?;
-        self.load_end(rules)?;
         self.load_open(rules)
     }
 
@@ -189,9 +187,9 @@ impl Inner {
         })?;
         for (key, address, start, version) in lists {
             match self.needs.iter_mut().find(|needs| needs.name == address) {
-                Some(needs) => drop(needs.out.insert(start, version)),
+                Some(needs) if self.sealed.contains_key(&start) => drop(needs.out.insert(start, version)),
                 // A destination that is not configured any more.
-                None => self.archive.remove(key),
+                _ => self.archive.remove(key),
             }
         }
         let mut cohorts = Vec::new();
@@ -219,17 +217,6 @@ impl Inner {
             Ok(())
         })?;
         self.watermarks.extend(watermarks);
-        Ok(())
-    }
-
-    /// When the last process stopped sealing, for the destinations that it had.
-    fn load_end(&mut self, rules: &Rules) -> Result<(), StoreError> {
-        let ended = self.sealed.last_key_value().map(|(start, _)| start + rules.ladder.bucket().ms());
-        let names = self.archive.get(&layout::setting("destinations"))?.unwrap_or_default();
-        let names = String::from_utf8_lossy(&names);
-        for needs in &mut self.needs {
-            needs.ended = ended.filter(|_| names.lines().any(|name| name == needs.name));
-        }
         Ok(())
     }
 

@@ -94,10 +94,8 @@ impl Inner {
             self.archive.remove(layout::version(start));
             let mut needed = false;
             for needs in &mut self.needs {
-                if needs.out.remove(&start).is_some() {
-                    needed = true;
-                    self.archive.remove(layout::outstanding(&needs.name, start));
-                }
+                needed |= needs.out.remove(&start).is_some();
+                self.archive.remove(layout::outstanding(&needs.name, start));
             }
             unstated += u64::from(needed);
             self.floor = self.floor.max(start + 1);

@@ -158,20 +158,32 @@ impl Inner {
         let same = needs.out.get(&stated.bucket) == Some(&stated.version);
         if same {
             needs.out.remove(&stated.bucket);
-            self.archive.remove(layout::outstanding(&needs.name, stated.bucket));
         }
         same
     }
 
-    pub(super) fn state_again(&mut self, rules: &Rules, destination: usize, since: WallMs) -> usize {
-        let from = since.saturating_sub(rules.ladder.bucket().ms());
+    pub(super) fn settle(&mut self, destination: usize, buckets: &[WallMs]) {
+        let Some(needs) = self.needs.get(destination) else {
+            return;
+        };
+        for &bucket in buckets {
+            // It is needed again if it was amended since.
+            if !needs.out.contains_key(&bucket) {
+                self.archive.remove(layout::outstanding(&needs.name, bucket));
+            }
+        }
+    }
+
+    pub(super) fn state_again(&mut self, destination: usize, buckets: &[WallMs]) -> usize {
         let Some(needs) = self.needs.get_mut(destination) else {
             return 0;
         };
         let before = needs.out.len();
-        for (&start, &version) in self.sealed.range(from..) {
-            needs.out.insert(start, version);
-            self.archive.put(layout::outstanding(&needs.name, start), version.to_be_bytes().to_vec());
+        for &bucket in buckets {
+            if let Some(&version) = self.sealed.get(&bucket) {
+                needs.out.insert(bucket, version);
+                self.archive.put(layout::outstanding(&needs.name, bucket), version.to_be_bytes().to_vec());
+            }
         }
         needs.out.len() - before
     }

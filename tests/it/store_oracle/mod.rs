@@ -426,15 +426,19 @@ impl World {
             if self.random.random_range(0..4) > 0 {
                 assert!(self.store().strike(destination, one).unwrap());
                 self.model.strike(destination, one.bucket);
+                if self.random.random() {
+                    self.store().settle(destination, &[one.bucket]);
+                }
             }
         }
     }
 
     fn state_again(&mut self) {
-        let (destination, since) =
-            (self.random.random_range(0..2), self.now - self.random.random_range(0..HOUR_MS));
-        self.store().state_again(destination, since).unwrap();
-        self.model.state_again(destination, since);
+        let since = self.now - self.random.random_range(0..HOUR_MS);
+        let destination = self.random.random_range(0..2);
+        let buckets: Vec<i64> = self.model.sealed.range(since..).map(|(start, _)| *start).collect();
+        self.store().state_again(destination, &buckets);
+        self.model.state_again(destination, &buckets);
     }
 
     fn forget(&mut self) {

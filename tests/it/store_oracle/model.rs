@@ -340,10 +340,8 @@ impl Model {
         self.out[destination].remove(&bucket);
     }
 
-    pub(crate) fn state_again(&mut self, destination: usize, since: i64) {
-        let from = since - self.width;
-        let starts: Vec<i64> = self.sealed.range(from..).map(|(start, _)| *start).collect();
-        self.out[destination].extend(starts);
+    pub(crate) fn state_again(&mut self, destination: usize, buckets: &[i64]) {
+        self.out[destination].extend(buckets);
     }
 
     /// The buckets of a series at a level that overlap `[from, to)`.
