@@ -9,3 +9,4 @@ mod forwarding;
 mod graphite_outage;
 mod large;
 mod restarts;
+mod simulation;

@@ -9,11 +9,44 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tallyd::journal::Disk;
 
 /// Small, so that small files have many.
 const PAGE_BYTES: usize = 64;
+
+/// How many more times a process writes to its disks before it is killed. Nothing it does later leaves a trace, so
+/// that whoever drives it may let it go on to the end of a step. Clones are of the same process.
+#[derive(Clone, Debug)]
+pub(crate) struct Fate(Arc<AtomicU64>);
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Fate {
+    pub(crate) fn meet_after(&self, writes: u64) {
+        self.0.store(writes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_met(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn act(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            u64::MAX => Ok(()),
+            0 => Err(io::Error::other("this process is gone")),
+            left => {
+                self.0.store(left - 1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+}
 
 /// What fails.
 #[expect(clippy::struct_excessive_bools, reason = "any of them may be so at a time")]
@@ -42,6 +75,7 @@ struct State {
     removed: BTreeMap<String, VirtualFile>,
     open: Option<String>,
     faults: Faults,
+    fate: Fate,
     random: StdRng,
     syncs: usize,
 }
@@ -64,6 +98,7 @@ impl VirtualDisk {
             removed: BTreeMap::new(),
             open: None,
             faults: Faults::default(),
+            fate: Fate::default(),
             random: StdRng::seed_from_u64(seed),
             syncs: 0,
         })))
@@ -91,6 +126,11 @@ impl VirtualDisk {
 
     pub(crate) fn set(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// From now on it is this process that writes.
+    pub(crate) fn serve(&self, fate: &Fate) {
+        self.state().fate = fate.clone();
     }
 
     pub(crate) fn file_names(&self) -> Vec<String> {
@@ -149,6 +189,7 @@ impl VirtualDisk {
 
 impl State {
     fn writable(&self) -> io::Result<()> {
+        self.fate.act()?;
         if self.faults.read_only { Err(ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 }
@@ -214,6 +255,7 @@ impl Disk for VirtualDisk {
     fn sync_data(&mut self) -> io::Result<()> {
         let mut state = self.state();
         state.syncs += 1;
+        state.fate.act()?;
         let faults = state.faults;
         let name = state.open.clone().expect("a file is open");
         let Some(file) = state.files.get_mut(&name) else { return Ok(()) };
@@ -241,6 +283,7 @@ impl Disk for VirtualDisk {
 
     fn sync_directory(&mut self) -> io::Result<()> {
         let mut state = self.state();
+        state.fate.act()?;
         if state.faults.syncs_fail {
             return Err(io::Error::other("input/output error"));
         }

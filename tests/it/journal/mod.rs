@@ -1,7 +1,7 @@
 //! The journal: damage at every place, disks that fail, and seeded histories against a naive model.
 
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod failures;
 mod simulation;
 

@@ -3,6 +3,7 @@
 //! What was written since the last sync is there after a process was killed. After a loss of power any part of it is
 //! there, in sectors, whatever the order it was written in. Whoever had the file open before cannot write any more.
 
+use crate::journal::disk::Fate;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
@@ -34,6 +35,7 @@ struct State {
     /// Who may write: the last that opened it.
     owner: u64,
     faults: FileFaults,
+    fate: Fate,
     random: StdRng,
 }
 
@@ -50,8 +52,14 @@ impl VirtualFile {
 
     pub(crate) fn with_bytes(bytes: Vec<u8>, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        let faults = FileFaults::default();
-        Self(Arc::new(Mutex::new(State { bytes, unsynced: Vec::new(), owner: 0, faults, random })))
+        Self(Arc::new(Mutex::new(State {
+            bytes,
+            unsynced: Vec::new(),
+            owner: 0,
+            faults: FileFaults::default(),
+            fate: Fate::default(),
+            random,
+        })))
     }
 
     /// From here on it fails like this.
@@ -66,6 +74,19 @@ impl VirtualFile {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, faults: FileFaults) {
+        self.state().faults = faults;
+    }
+
+    /// From now on it is this process that writes.
+    pub(crate) fn serve(&self, fate: &Fate) {
+        self.state().fate = fate.clone();
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.state().bytes.len()
     }
 
     /// The process that has it is gone; what it wrote is there.
@@ -132,6 +153,7 @@ impl Handle {
 
 impl State {
     fn take_write(&mut self) -> io::Result<()> {
+        self.fate.act()?;
         match &mut self.faults.writes_left {
             Some(0) => Err(io::ErrorKind::StorageFull.into()),
             Some(left) => {
@@ -172,6 +194,7 @@ impl StorageBackend for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state()?;
+        state.fate.act()?;
         if state.faults.syncs_fail {
             return Err(io::Error::other("input/output error"));
         }
