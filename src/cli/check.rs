@@ -34,6 +34,9 @@ pub fn describe(loaded: &Loaded) -> String {
     lines.push(format!("Idle:     {}", idle(config)));
     lines.push(format!("Console:  {}", where_or_off(config.console.listen)));
     lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tokens(config)));
+    if config.http.listen.is_some() {
+        lines.extend(super::pages::describe(&config.figures, config.store.ladder.calendar()));
+    }
     lines.extend(loaded.warnings.iter().map(|warning| format!("Warning:  {warning}")));
     lines.join("\n") + "\n"
 }

@@ -10,4 +10,5 @@ pub mod health;
 pub mod manual;
 pub mod migrate;
 pub mod notify;
+mod pages;
 pub mod run;

@@ -172,8 +172,10 @@ fn figure(entry: &mut Entry<'_>) -> FigureRules {
             Reason::new("it is missing", "write the ids of two figures, such as [\"orders\", \"signups\"]"),
         );
     }
-    let id = entry.get("id", id).unwrap_or_else(|| metric.clone());
-    if id.is_empty() && !entry.has("id") {
+    let id =
+        entry.get("id", id).unwrap_or_else(|| if is_id(&metric) { metric.clone() } else { String::new() });
+    let named_badly = entry.has("metric") && metric.is_empty();
+    if id.is_empty() && !entry.has("id") && !named_badly {
         entry.mistake("id", Reason::new("it is missing", "write a short name, such as \"signups\""));
     }
     let money = kind == FigureKind::Money;
@@ -218,6 +220,10 @@ fn metric(raw: Raw<'_>) -> Result<String, Reason> {
         _ => return Ok(text.to_owned()),
     };
     Err(Reason::new(problem, "write a metric's name such as \"signups\", or a pattern such as \"revenue.*\""))
+}
+
+fn is_id(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn id(raw: Raw<'_>) -> Result<String, Reason> {

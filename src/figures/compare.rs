@@ -88,7 +88,9 @@ fn label(words: &Words<'_>, other: Other) -> String {
     let until = words.until;
     let days = (words.today - other.date).num_days();
     match other.instead_of {
-        Some(holiday) => format!("vs {} {until}, since {} was a holiday", short(other.date), short(holiday)),
+        Some(holiday) => {
+            format!("vs {} {until}, since {} was a holiday", short(other.date), holiday.format("%-d %b"))
+        }
         None if days == 1 => format!("vs yesterday {until}"),
         None => format!("vs last {} {until}", other.date.format("%a")),
     }

@@ -96,7 +96,12 @@ impl Plain {
         }
         let open = Span { start: look.cut, end: look.now + 1 };
         if self.watched.rules.kind == FigureKind::Gauge {
-            if let Some((total, changed)) = self.watched.standing(look.store, look.now + 1)? {
+            // What was found once stands until something else is found.
+            let stood = match self.standing {
+                Some(_) => self.watched.standing(look.store, look.now + 1)?,
+                None => self.watched.standing_now(look.store, look.now)?,
+            };
+            if let Some((total, changed)) = stood {
                 self.standing = Some(total);
                 self.last_ms = self.last_ms.max(changed.map(|at| at.min(look.now)));
             }

@@ -3,9 +3,11 @@
 //! Let *e* be the events that are usual since the last one. If they come at random, a silence as long as that has
 //! the chance e^−e, and N events a day have 91·N beginnings of one in a quarter: with L = ln(91·N) one of them lasts
 //! until e ≥ L. Days differ more than chance does, which matters the more the more events a day has: an alarm waits
-//! for 1.3·L from 200 a day on, and for L at 20. Amber comes at e ≥ 5.
+//! for 1.3·L from 200 a day on, and for 1.15·L at 20. Amber comes at e ≥ 5.
 //!
-//! Usual is the mean of the same hour of the week in the last four weeks, by the clock on the wall. Pure functions.
+//! Usual is the mean of the same hour of the week in the last four weeks, by the clock on the wall. Where that is of
+//! few events, the hour's share of an average day, times the weekday's, says more than the hour's own: the two are
+//! weighed by how many events the hour had. Pure functions.
 
 use super::days::Days;
 use crate::clock::WallMs;
@@ -16,11 +18,13 @@ pub(super) const HOURS: usize = 24;
 /// Expected events from which silence is worth a word.
 const AMBER: f64 = 5.0;
 /// What the threshold of an alarm is multiplied by, at so many events a day and less, and at so many and more.
-const MARGINS: [(f64, f64); 2] = [(20.0, 1.0), (200.0, 1.3)];
+const MARGINS: [(f64, f64); 2] = [(20.0, 1.15), (200.0, 1.3)];
 /// Days of a quarter.
 const QUARTER_DAYS: f64 = 91.0;
 /// Whole days without which nothing is usual.
 const DAYS_MIN: u32 = 7;
+/// Events of an hour of the week that count as much as what the hour shares with all days.
+const OWN_EVENTS: f64 = 20.0;
 /// How finely expectation is summed up: zones differ by quarters of an hour.
 const STEP_MS: i64 = 900_000;
 /// Further back than this nothing is summed up: two weeks of silence are known to be one.
@@ -85,6 +89,25 @@ impl Profile {
         mean
     }
 
+    /// Events that are usual on a weekday, by hour.
+    fn usual_events(&self, weekday: usize) -> Hours {
+        let own = self.mean(&self.events, weekday);
+        let days = f64::from(self.days.get(weekday).copied().unwrap_or(0));
+        let mut shared = [0.0; HOURS];
+        for row in &self.events {
+            for (sum, events) in shared.iter_mut().zip(row) {
+                *sum += events;
+            }
+        }
+        let (day, all) = (own.iter().sum::<f64>(), shared.iter().sum::<f64>());
+        let mut usual = own;
+        for (usual, shared) in usual.iter_mut().zip(shared).filter(|_| all > 0.0) {
+            let weight = *usual * days / (*usual * days + OWN_EVENTS);
+            *usual = weight * *usual + (1.0 - weight) * day * shared / all;
+        }
+        usual
+    }
+
     /// Events that are usual in `[from, to)`; on holidays nothing is.
     #[must_use]
     pub fn expected(&self, days: &Days, from: WallMs, to: WallMs) -> f64 {
@@ -95,7 +118,7 @@ impl Profile {
             let next = ((at.div_euclid(STEP_MS) + 1) * STEP_MS).min(to);
             let date = days.calendar.date(at);
             if row.is_none_or(|(known, _)| known != date) {
-                row = Some((date, self.mean(&self.events, weekday(date))));
+                row = Some((date, self.usual_events(weekday(date))));
             }
             if let Some((_, row)) = row.filter(|_| !days.is_holiday(date)) {
                 let hour = hour(days, date, at);
@@ -187,7 +210,7 @@ mod tests {
     #[test]
     fn thresholds_are_those_of_the_formula() {
         assert_eq!((silence(4.9, 200.0), silence(5.0, 200.0)), (None, Some(Silence::Amber)));
-        assert_eq!((margin(5.0), margin(20.0), margin(200.0), margin(9e9)), (1.0, 1.0, 1.3, 1.3));
+        assert_eq!((margin(5.0), margin(20.0), margin(200.0), margin(9e9)), (1.15, 1.15, 1.3, 1.3));
         let alarm = 1.3 * (91.0_f64 * 200.0).ln();
         assert!((12.7..12.8).contains(&alarm));
         assert_eq!(silence(alarm - 0.01, 200.0), Some(Silence::Amber));

@@ -1,8 +1,9 @@
 //! What gauges stand at: now, and at the same time of an earlier day.
 
 use super::compare::Total;
+use super::cover::Kept;
 use super::watched::Watched;
-use crate::calendar::Span;
+use crate::calendar::{DAY_MS, Span};
 use crate::clock::WallMs;
 use crate::metric::Tally;
 use crate::query::Stat;
@@ -10,6 +11,12 @@ use crate::store::{Reading, Store, StoreError};
 
 /// Buckets before a moment in which a gauge must be found, so that it is known to stand.
 const BUCKETS_BACK: i64 = 3;
+
+/// How far back each level is searched for what stands now.
+const SEARCH_MS: [i64; 3] = [60_000, DAY_MS, 28 * DAY_MS];
+
+/// What gauges come to, and when the last of them changed.
+pub(super) type Stood = (Total, Option<WallMs>);
 
 /// What a gauge stands at when a bucket ends.
 fn value(reading: &Reading) -> Option<f64> {
@@ -35,23 +42,38 @@ impl Watched {
     }
 
     /// What stood at a moment, and when it last changed before that; `None` if nothing is known to have stood.
-    pub(super) fn standing(
+    pub(super) fn standing(&self, store: &dyn Store, at: WallMs) -> Result<Option<Stood>, StoreError> {
+        let width = |kept: &&Kept| store.ladder().width(kept.level).ms();
+        let reaches = |kept: &&Kept| kept.from <= at - BUCKETS_BACK * width(kept);
+        match self.kept.iter().find(reaches) {
+            Some(kept) => self.stood_at(store, kept.level, at, BUCKETS_BACK * width(&kept)),
+            None => Ok(None),
+        }
+    }
+
+    /// What stands now, looked for further and further back: a gauge stands until it is changed.
+    pub(super) fn standing_now(&self, store: &dyn Store, now: WallMs) -> Result<Option<Stood>, StoreError> {
+        for (kept, back) in self.kept.iter().zip(SEARCH_MS) {
+            let found = self.stood_at(store, kept.level, now + 1, back)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn stood_at(
         &self,
         store: &dyn Store,
+        level: usize,
         at: WallMs,
-    ) -> Result<Option<(Total, Option<WallMs>)>, StoreError> {
-        let ladder = store.ladder();
-        let Some(kept) =
-            self.kept.iter().find(|kept| kept.from <= at - BUCKETS_BACK * ladder.width(kept.level).ms())
-        else {
-            return Ok(None);
-        };
-        let width = ladder.width(kept.level).ms();
-        let from = ladder.span_of(kept.level, at - 1).start - BUCKETS_BACK * width;
+        back: i64,
+    ) -> Result<Option<Stood>, StoreError> {
+        let from = store.ladder().span_of(level, at - 1).start - back;
         let (mut values, mut changed) = (Vec::new(), None);
-        for readings in store.read(&self.series(), kept.level, from, at)? {
+        for readings in store.read(&self.series(), level, from, at)? {
             // A coarse bucket that is not over at that moment says what stood after it.
-            let over = |reading: &&Reading| kept.level == 0 || reading.end <= at;
+            let over = |reading: &&Reading| level == 0 || reading.end <= at || back >= DAY_MS;
             values.extend(readings.iter().rfind(over).and_then(value));
             let last = readings.iter().filter_map(|reading| match &reading.tally {
                 Tally::Gauge(gauge) => gauge.last().map(|order| order.time),

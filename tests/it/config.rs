@@ -217,20 +217,18 @@ fn the_environment_wins_over_the_file() {
 #[test]
 fn what_is_unknown_in_the_environment_or_of_a_later_version_is_a_warning() {
     let text =
-        "[store]\nprefix = 'x'\n[company]\ntimezone = 'UTC'\nholidays = []\n[[figure]]\nid = 'signups'";
+        "[store]\nprefix = 'x'\n[company]\ntimezone = 'UTC'\nholidays = []\n[[link]]\nname = 'kitchen'";
     let pairs = [
         ("TALLYD_FLUSH_TIK", "1s"),
         ("TALLYD_PORT_8125_UDP_ADDR", "10.0.0.1"),
         ("TALLYD_SERVICE_HOST", "10.0.0.1"),
-        ("TALLYD_COMPANY_CURRENCY", "EUR"),
+        ("TALLYD_COMPANY_CURRENCY", "USD"),
         ("TALLYD_STORE_JOURNAL", "/j"),
     ];
     let warnings = with_env(text, &pairs).unwrap().warnings;
     let expected = [
         ("store.prefix", "later versions"),
-        ("company.currency", "later versions"),
-        ("company.holidays", "later versions"),
-        ("[figure]", "later versions"),
+        ("[link]", "later versions"),
         ("TALLYD_FLUSH_TIK", "did you mean TALLYD_FLUSH_TICK?"),
         ("TALLYD_PORT_8125_UDP_ADDR, TALLYD_SERVICE_HOST", "ignores"),
     ];
@@ -462,6 +460,7 @@ fn check_says_what_will_happen() {
         "counters send 0",
         "after 24h they are forgotten",
         "127.0.0.1:8126 (this machine only)",
+        "/ guesses from what comes in",
         "Warning:  TALLYD_NONSENSE",
     ] {
         assert!(text.contains(part), "{part}\n{text}");

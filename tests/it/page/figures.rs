@@ -146,10 +146,10 @@ fn uniques_merge_over_days_and_ratios_divide() {
                    [[figure]]\nid = 'orders'\nmetric = 'orders'\n\
                    [[figure]]\nid = 'paid'\nkind = 'ratio'\nof = ['orders', 'signups']";
     let mut world = World::new(&paris(figures), NOW - 40 * DAY);
-    noons(&mut world, NOW, &[100; 36]);
-    for back in (1..=10).rev() {
+    for back in (1..=36).rev() {
         let at = NOW - back * DAY - HOUR;
-        for member in 0..10 {
+        world.send(at, "signups", &Sample::Count(100));
+        for member in (0..10).filter(|_| back <= 10) {
             world.send(at, "readers", &Sample::Member((back * 5) as u64 + member));
         }
         world.send(at, "orders", &Sample::Count(4));
@@ -195,7 +195,7 @@ fn gauges_stand_and_timers_have_their_statistic() {
     let carts = figure(&state, "carts");
     assert_eq!((carts.values[0].text.as_str(), carts.period), ("30", "now"));
     let checkout = figure(&state, "checkout");
-    assert_eq!((checkout.values[0].text.as_str(), checkout.values[0].unit.as_str()), ("90.0", "ms"));
+    assert_eq!((checkout.values[0].text.as_str(), checkout.values[0].unit.as_str()), ("90", "ms"));
     assert_eq!((checkout.compare[0].base_number, checkout.lower_is_better), (720.0, true));
 }
 
@@ -242,7 +242,7 @@ fn what_arrives_late_is_said_and_what_was_lost_makes_numbers_partial() {
 #[test]
 fn silence_is_amber_and_nothing_is_said_of_it_by_who_has_just_begun() {
     let figures = "[[figure]]\nid = 'signups'\nmetric = 'signups'\nalarm = 'stalled'";
-    for (lives, word) in [(40 * DAY, "quiet: none for 2 h 05, usually 21"), (10 * MINUTE, "cannot tell")] {
+    for (lives, word) in [(40 * DAY, "quiet: none for 2 h 04, usually 21"), (10 * MINUTE, "cannot tell")] {
         let mut world = World::new(&paris(figures), NOW - lives);
         for back in (1..=30).rev() {
             for hour in 0..24 {

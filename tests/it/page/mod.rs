@@ -2,6 +2,7 @@
 //! them, and how it is kept alive. A suite of its own (see the Makefile).
 
 mod browser;
+mod config;
 mod cuts;
 mod drawn;
 mod figures;
