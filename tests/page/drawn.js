@@ -126,7 +126,7 @@ async function sizes(browser, address, shown) {
       assert(overlaps <= 0, `${label}: rows overlap by ${overlaps} pixels`);
     }
     if (input.images && shown.case.name === "whole") {
-      await page.screenshot({ path: path.join(input.images, `${size.name}.png`), fullPage: size.whole, animations: "disabled" });
+      await page.screenshot({ path: path.join(input.images, `page-${size.name}.png`), fullPage: size.whole, animations: "disabled" });
     }
     // Text at twice its size, as a reader of the page may set it.
     if (!size.query?.includes("tv")) {
@@ -160,7 +160,7 @@ async function keyboard(browser, address) {
   await page.waitForTimeout(1500);
   assert(await page.locator(".hero details[open]").count() === 1);
   await accessible(page, "with a panel open");
-  if (input.images) await page.screenshot({ path: path.join(input.images, "details.png"), animations: "disabled" });
+  if (input.images) await page.screenshot({ path: path.join(input.images, "page-details.png"), animations: "disabled" });
   await page.assertClean();
   await page.context().close();
 }

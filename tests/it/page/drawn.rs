@@ -10,7 +10,7 @@ use serde_json::json;
 /// change. Then widths from 320 to 3,840 pixels, text at twice its size, television, axe's rules, no message on the
 /// console, no request elsewhere, no text that runs.
 ///
-/// With `TALLYD_PAGE_IMAGES` set, what is seen is kept in docs/images.
+/// With `TALLYD_PAGE_IMAGES` set, what is seen is kept in docs/pictures.
 #[test]
 fn every_state_is_drawn_alike_with_and_without_scripts() {
     let tallyd = Launch::native("").start();
@@ -36,7 +36,7 @@ fn every_state_is_drawn_alike_with_and_without_scripts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cases.json");
     std::fs::write(&file, serde_json::to_vec(&cases).unwrap()).unwrap();
-    let images = std::env::var_os("TALLYD_PAGE_IMAGES").map(|_| repository("docs/images"));
+    let images = std::env::var_os("TALLYD_PAGE_IMAGES").map(|_| repository("docs/pictures"));
     let report = browser::run(
         "drawn.js",
         &json!({ "cases": file, "policy": policy, "files": repository("dashboards/live"), "images": images }),

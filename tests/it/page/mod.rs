@@ -7,6 +7,8 @@ mod cuts;
 mod drawn;
 mod figures;
 mod fixtures;
+mod live;
 mod oracle;
 mod silence;
+mod streams;
 mod world;
