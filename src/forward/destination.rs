@@ -58,8 +58,7 @@ pub struct Destination {
     allowance_at: Duration,
     /// What was confirmed and may yet be lost.
     lately: Lately,
-    /// When deliveries began to fail, and how often they have.
-    away_since: Option<WallMs>,
+    /// How often deliveries have failed.
     attempts: u32,
     /// When it was last said that carbon may be too slow for new series.
     warned_at: WallMs,
@@ -113,7 +112,6 @@ impl Destination {
             signal,
             status: Arc::new(status),
             newest: WallMs::MIN,
-            away_since: None,
             attempts: 0,
             warned_at: WallMs::MIN,
             restating: None,
@@ -446,7 +444,6 @@ impl Destination {
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
         self.lately.failed(self.clock.passed());
-        self.away_since.get_or_insert(now);
         self.carbon.unwatch();
         // It begins anew with the first bucket.
         self.restating = None;
@@ -476,13 +473,13 @@ impl Destination {
         status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
         status.failing.store(false, Ordering::Relaxed);
         self.attempts = 0;
-        if let Some(since) = self.away_since.take() {
-            self.put_off_newborn(now.saturating_sub(since).max(0));
-        }
         let buckets = payload.stated.iter().map(|stated| stated.bucket);
         let again = self.lately.confirmed(buckets, started, passed);
-        if !again.is_empty() {
-            let again = self.store.state_again(self.index, &again);
+        if !again.away.is_zero() {
+            self.put_off_newborn(again.away.as_millis() as i64);
+        }
+        if !again.buckets.is_empty() {
+            let again = self.store.state_again(self.index, &again.buckets);
             tracing::info!(address = %self.status.address, stated_again = again, "Graphite is back");
         }
     }

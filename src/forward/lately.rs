@@ -11,6 +11,15 @@ use crate::clock::WallMs;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+/// What a confirmation tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Again {
+    /// What is to be stated again.
+    pub(super) buckets: Vec<WallMs>,
+    /// How long Graphite was away, if it is back with this.
+    pub(super) away: Duration,
+}
+
 #[derive(Debug)]
 pub(super) struct Lately {
     /// How long what was confirmed may yet be lost (`graphite.resend`); zero is not at all.
@@ -20,6 +29,8 @@ pub(super) struct Lately {
     order: VecDeque<(Duration, WallMs)>,
     /// The last failure, if nothing that was sent after it is confirmed.
     failed_at: Option<Duration>,
+    /// The first one of those.
+    away_since: Option<Duration>,
     /// When something was first confirmed after a failure.
     back_at: Duration,
     /// An idle connection has ended, and nothing was done about it yet.
@@ -36,6 +47,7 @@ impl Lately {
             confirmed: BTreeMap::new(),
             order: VecDeque::new(),
             failed_at: before,
+            away_since: None,
             back_at: Duration::ZERO,
             is_suspect: false,
             suspected_at: None,
@@ -45,6 +57,7 @@ impl Lately {
     /// A delivery failed.
     pub(super) fn failed(&mut self, now: Duration) {
         self.failed_at = Some(now);
+        self.away_since.get_or_insert(now);
     }
 
     /// A carbon that was killed and is back before the next flush fails no delivery: an idle connection has `ended`
@@ -58,32 +71,37 @@ impl Lately {
         }
     }
 
-    /// Buckets that were sent at `sent` are confirmed. Returns those that are to be stated again.
+    /// Buckets that were sent at `sent` are confirmed.
     pub(super) fn confirmed(
         &mut self,
         buckets: impl Iterator<Item = WallMs>,
         sent: Duration,
         now: Duration,
-    ) -> Vec<WallMs> {
+    ) -> Again {
         let from = self.order.len();
         for bucket in buckets {
             self.confirmed.insert(bucket, now);
             self.order.push_back((now, bucket));
         }
-        if self.span.is_zero() {
-            return Vec::new();
-        }
-        if self.failed_at.take_if(|failed_at| sent > *failed_at).is_some() {
+        let is_back = self.failed_at.take_if(|failed_at| sent > *failed_at).is_some();
+        let away_since = if is_back { self.away_since.take() } else { None };
+        let away = away_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let was_away = sent < self.back_at;
+        if is_back {
             self.back_at = now;
+        }
+        let mut buckets = Vec::new();
+        if self.span.is_zero() {
+            return Again { buckets, away };
+        }
+        if is_back {
             self.order.clear();
-            return std::mem::take(&mut self.confirmed).into_keys().collect();
+            buckets.extend(std::mem::take(&mut self.confirmed).into_keys());
+        } else if was_away {
+            buckets.extend(self.order.drain(from..).map(|(_, bucket)| bucket));
+            self.confirmed.retain(|bucket, _| !buckets.contains(bucket));
         }
-        if sent < self.back_at {
-            let again: Vec<WallMs> = self.order.drain(from..).map(|(_, bucket)| bucket).collect();
-            self.confirmed.retain(|bucket, _| !again.contains(bucket));
-            return again;
-        }
-        Vec::new()
+        Again { buckets, away }
     }
 
     /// Buckets that nothing can take away any more. While it is not known what was lost there are none.
@@ -118,7 +136,7 @@ mod tests {
     }
 
     fn confirm(lately: &mut Lately, bucket: WallMs, sent: u64, now: u64) -> Vec<WallMs> {
-        lately.confirmed([bucket].into_iter(), secs(sent), secs(now))
+        lately.confirmed([bucket].into_iter(), secs(sent), secs(now)).buckets
     }
 
     #[test]
@@ -166,6 +184,9 @@ mod tests {
         assert_eq!(lately.safe(secs(130)), NONE);
         assert_eq!(lately.safe(secs(172)), [1]);
         let mut none = Lately::new(Duration::ZERO, Some(secs(1)));
-        assert_eq!(confirm(&mut none, 1, 2, 3), NONE);
+        none.failed(secs(2));
+        let back = none.confirmed([1].into_iter(), secs(3), secs(5));
+        assert_eq!(back, Again { buckets: Vec::new(), away: secs(3) });
+        assert_eq!(none.safe(secs(5)), [1]);
     }
 }
