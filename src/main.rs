@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
-use tallyd::cli::{backup, check, demo, graphite_rules, health, manual, migrate, run};
+use tallyd::cli::{backup, check, demo, doctor, graphite_rules, health, manual, migrate, run};
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -26,6 +26,7 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => run::run(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Check(arguments) => print(&check::describe(&run::load(arguments)?)),
+        Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Migrate { file } => print_migrated(file),
         Command::Backup(arguments) => backup::backup(arguments),
         Command::Restore(arguments) => backup::restore(arguments),

@@ -140,6 +140,26 @@ pub fn receive_buffer(socket: &impl AsFd) -> io::Result<usize> {
     Ok(if cfg!(target_os = "linux") { given / 2 } else { given })
 }
 
+/// Whether the kernel believes that somebody keeps its clock (`adjtimex`, which changes nothing when asked so).
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn clock_is_synchronised() -> Option<bool> {
+    #[expect(unsafe_code, reason = "no safe crate wraps adjtimex")]
+    // SAFETY: `timex` is numbers alone, and all zeros are a valid one; its `modes` of zero asks for nothing to be set.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    #[expect(unsafe_code, reason = "no safe crate wraps adjtimex")]
+    // SAFETY: the pointer is to a structure that outlives the call.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    (result >= 0).then_some(result != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+}
+
+/// Whether somebody keeps the clock: unknown on this system.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn clock_is_synchronised() -> Option<bool> {
+    None
+}
+
 /// A socket that whoever started us had opened for us.
 #[derive(Debug)]
 pub struct Inherited {

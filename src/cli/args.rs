@@ -24,6 +24,7 @@ Examples:
   tallyd run                            listen on UDP 8125, forward to Graphite on this machine
   tallyd run --config tallyd.toml       the same with your settings
   tallyd run --config statsd.js         in place of statsd, with its own file
+  tallyd doctor                         what is wrong with this machine, and what to do
   echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125
 
 Every key of the configuration is also an environment variable: flush.bucket is TALLYD_FLUSH_BUCKET.";
@@ -37,6 +38,9 @@ pub enum Command {
     Demo(Demo),
     /// Read the configuration and say in plain words what it will do; exit code 1 if it cannot.
     Check(Configured),
+    /// Look at the machine, the store and Graphite, and say what to do about what is wrong; exit code 1 if
+    /// anything is.
+    Doctor(Doctor),
     /// Print the TOML that means the same as a statsd configuration file.
     Migrate {
         /// statsd's configuration file, a JavaScript object.
@@ -113,6 +117,23 @@ pub struct Restore {
     /// Whose store.
     #[command(flatten)]
     pub configured: Configured,
+}
+
+/// What the doctor looks at.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Whose machine.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// carbon's directory, with carbon.conf and its rules; found in /etc/carbon and /opt/graphite/conf.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub carbon: Option<PathBuf>,
+    /// graphite-web, to be asked what carbon says of itself: `--render http://graphite.example:8080`.
+    #[arg(long, value_name = "URL")]
+    pub render: Option<String>,
+    /// Where the machine's root is, if the doctor is in a container and its host's is mounted.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/")]
+    pub root: PathBuf,
 }
 
 /// How the demo runs.

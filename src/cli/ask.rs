@@ -13,6 +13,8 @@ pub(super) struct Answer {
     pub(super) code: u16,
     /// The first line.
     pub(super) status: String,
+    /// All lines before the body.
+    pub(super) head: String,
     pub(super) body: String,
 }
 
@@ -26,9 +28,21 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Sends a request without a body and reads the answer.
+/// Asks a tallyd of ours: a request without a body, and its answer.
 pub(super) fn ask(
     address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    patience: Duration,
+) -> io::Result<Answer> {
+    send(address, &address.to_string(), method, path, headers, patience)
+}
+
+/// Asks any server, by the name it goes by. HTTP 1.0 keeps the answer in one piece.
+pub(super) fn send(
+    address: SocketAddr,
+    host: &str,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -40,14 +54,15 @@ pub(super) fn ask(
     for (name, value) in headers {
         more.extend([name, ": ", value, "\r\n"]);
     }
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: whoever answers early would break the second.
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.lines().next().unwrap_or("").to_owned();
     let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    Ok(Answer { code, status, body: body.to_owned() })
+    Ok(Answer { code, status, head: head.to_owned(), body: body.to_owned() })
 }

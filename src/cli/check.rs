@@ -145,14 +145,21 @@ fn sends(config: &Config) -> String {
     )
 }
 
-/// One example for each kind, made by the code that names the real ones.
+/// A series of each kind.
+const EXAMPLES: [(Kind, &str); 4] = [
+    (Kind::Counter, "shop.orders"),
+    (Kind::Timer, "shop.checkout"),
+    (Kind::Gauge, "shop.stock"),
+    (Kind::Set, "shop.visitors"),
+];
+
+/// The paths of a series of each kind, made by the code that names the real ones.
+pub(super) fn examples(config: &Config) -> Vec<String> {
+    EXAMPLES.into_iter().flat_map(|(kind, name)| paths(&config.expand, kind, name)).collect()
+}
+
+/// One example for each kind.
 fn names(rules: &Rules) -> Vec<String> {
-    let examples = [
-        (Kind::Counter, "shop.orders"),
-        (Kind::Timer, "shop.checkout"),
-        (Kind::Gauge, "shop.stock"),
-        (Kind::Set, "shop.visitors"),
-    ];
     let line = |(kind, name): (Kind, &str)| {
         let paths = paths(rules, kind, name);
         let shown = match paths.as_slice() {
@@ -167,7 +174,7 @@ fn names(rules: &Rules) -> Vec<String> {
         };
         format!("          the {} {name} as {shown}", kind.word())
     };
-    examples.into_iter().map(line).collect()
+    EXAMPLES.into_iter().map(line).collect()
 }
 
 /// The paths of a series that has one sample.

@@ -5,6 +5,7 @@ mod ask;
 pub mod backup;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod graphite_rules;
 pub mod health;
 pub mod manual;

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The directory in the store's that backups go to.
-const BACKUPS: &str = "backups";
+pub const BACKUPS: &str = "backups";
 /// The file in the store's directory.
 pub const FILE: &str = "tallyd.redb";
 

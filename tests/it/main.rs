@@ -17,6 +17,8 @@ mod destination;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod encoding;
 #[cfg(test)]
 mod faults;

@@ -187,6 +187,11 @@ impl Graphite {
         text.lines().map(point).collect()
     }
 
+    /// carbon's directory of configuration.
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.dir.path().join("conf")
+    }
+
     /// Where graphite-web answers.
     pub(crate) fn web_port(&self) -> u16 {
         self.ports.web
