@@ -49,7 +49,7 @@ const TOY: Size = Size { viewers: &[1, 50], rounds: 3, stuck: 0, beside: 0, cut:
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     let size = if full { FULL } else { TOY };
-    tallyd::sys::raise_descriptor_limit();
+    tallyd::sys::raise_descriptor_limit().expect("a limit of open files");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     println!(
         "{} rounds; ms from datagram to reader: median, 99th percentile, most; RSS of a reader",
