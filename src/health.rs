@@ -203,6 +203,8 @@ pub struct Books {
     pub batches_applied: AtomicU64,
     /// Batches that could not be applied: their bucket was gone, or the store failed.
     pub batches_late: AtomicU64,
+    /// Batches that were neither in the store nor in the journal any more.
+    pub batches_lost: AtomicU64,
     /// Buckets sealed.
     pub buckets_sealed: AtomicU64,
     /// Sealed buckets that were amended by late batches.
@@ -224,6 +226,8 @@ pub struct Books {
 pub struct JournalBooks {
     /// Bytes on disk.
     pub bytes: AtomicU64,
+    /// As many as it may have.
+    pub bytes_max: AtomicU64,
     /// Batches that a start found in it and applied.
     pub replayed: AtomicU64,
     /// Batches that a start found in it and could not read.

@@ -122,6 +122,41 @@ pub const JOURNAL_RETRY_MS: i64 = 1_000;
 /// Longest pause between two attempts at the journal's disk, in milliseconds.
 pub const JOURNAL_RETRY_MS_MAX: i64 = 15_000;
 
+/// Default for the partitions that series are spread over in Redis.
+pub const REDIS_PARTITIONS: usize = 16;
+/// Most partitions.
+pub const REDIS_PARTITIONS_MAX: usize = 1_024;
+/// Default for how long batches stay in the journal after Redis has confirmed them, in milliseconds.
+pub const JOURNAL_HOLD_MS: u64 = 600_000;
+/// Connecting to Redis may take this long, in milliseconds.
+pub const REDIS_CONNECT_MS: u64 = 2_000;
+/// An answer of Redis may take this long, in milliseconds.
+pub const REDIS_ANSWER_MS: u64 = 3_000;
+/// First pause after Redis was away, in milliseconds; it doubles up to [`REDIS_RETRY_MS_MAX`].
+pub const REDIS_RETRY_MS: u64 = 50;
+/// Longest pause between two attempts at Redis, in milliseconds.
+pub const REDIS_RETRY_MS_MAX: u64 = 1_000;
+/// A cluster is asked where its slots are at most this often, in milliseconds.
+pub const REDIS_SLOTS_PAUSE_MS: u64 = 200;
+/// Replicas have this long to say that they have what was written, in milliseconds; sending goes on after it.
+pub const REDIS_WAIT_MS: u64 = 100;
+/// A lease runs out after this long, in milliseconds: with the pause before the next look, folding is taken over
+/// within five seconds.
+pub const REDIS_LEASE_MS: u64 = 4_500;
+/// A lease is renewed this often, in milliseconds.
+pub const REDIS_RENEW_MS: u64 = 1_000;
+/// A holder whose last good renewal was sent so long ago holds nothing any more, in milliseconds.
+pub const REDIS_TENURE_MS: u64 = 3_500;
+/// Bytes of batches on their way to Redis that are held in memory; the journal has the rest.
+pub const REDIS_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// What a producer has applied is remembered for so long after nothing of it could be taken any more, in
+/// milliseconds.
+pub const REDIS_WATERMARK_MARGIN_MS: i64 = 86_400_000;
+/// A bucket is not written for this long before it leaves, in milliseconds.
+pub const REDIS_KEEP_MARGIN_MS: i64 = 60_000;
+/// Sealed buckets leave so long after they need not be kept any more, in milliseconds.
+pub const REDIS_EXPIRY_MARGIN_MS: i64 = 3_600_000;
+
 /// Connecting to Graphite may take this long, in milliseconds.
 pub const CARBON_CONNECT_MS: u64 = 3_000;
 /// One write to Graphite may stand still for this long, in milliseconds.
@@ -271,6 +306,8 @@ const _: () =
 const _: () =
     assert!(JOURNAL_SEGMENT_BYTES * 4 <= JOURNAL_BYTES_MAX, "most of a full journal is closed segments");
 const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's length is 32 bits");
+const _: () = assert!(REDIS_TENURE_MS < REDIS_LEASE_MS, "a holder gives up before another may take over");
+const _: () = assert!(REDIS_RENEW_MS * 2 < REDIS_TENURE_MS, "a renewal may be missed once");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
 const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);
 const _: () = assert!(QUERY_SERIES_MAX <= QUERY_SERIES_READ_MAX);

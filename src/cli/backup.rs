@@ -102,6 +102,7 @@ fn aside(folder: &Path, now: WallMs) -> PathBuf {
 fn folder(config: &Config) -> anyhow::Result<&Path> {
     match &config.store.url {
         StoreUrl::File(folder) => Ok(folder),
+        StoreUrl::Redis(_) => bail!("buckets are in Redis: back up its files (`redis-cli bgsave`)"),
         StoreUrl::Memory => {
             bail!("store.url is memory:, which has nothing to copy; give it a file:DIRECTORY")
         }

@@ -91,6 +91,17 @@ fn gathers(config: &Config) -> String {
 fn promises(config: &Config) -> String {
     let folder = match &config.store.url {
         StoreUrl::File(folder) => folder,
+        StoreUrl::Redis(_) => {
+            return format!(
+                "in Redis, for all nodes that count into it, under keys that begin with {}. Every tick is saved to {} \
+                 first and stays there until Redis has confirmed it, and {} longer: neither a crash here nor one of \
+                 Redis loses what was counted; {}",
+                config.store.prefix,
+                config.journal.as_ref().map_or_else(String::new, |one| one.folder.display().to_string()),
+                ms(config.store.hold_ms),
+                keeps(config),
+            );
+        }
         StoreUrl::Memory => {
             return format!(
                 "buckets are kept in memory only, up to {}. Nothing survives a crash: what Graphite has not taken by \

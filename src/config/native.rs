@@ -123,7 +123,7 @@ impl Keys {
         let ingest = ingest(&mut reader.section("ingest"));
         let flush = flush(&mut reader.section("flush"));
         let store = store_keys(&mut reader.section("store"), state);
-        let rollup = rollup(&mut reader.section("rollup"));
+        let rollup = rollup(&mut reader.section("rollup"), &store.url);
         let company = company(&mut reader.section("company"));
         let mut section = reader.section("rollup");
         let now = Clock::system().now();
@@ -227,6 +227,9 @@ impl Keys {
                 history: self.history,
                 figures: self.figures.series(),
                 memory_bytes_max: limits.memory_bytes_max,
+                prefix: self.store.prefix,
+                partitions: self.store.partitions,
+                hold_ms: self.store.hold_ms,
             },
             journal: self.store.journal,
             idle: self.idle,

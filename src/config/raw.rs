@@ -81,13 +81,18 @@ impl<'a> Raw<'a> {
             Self::File(value) => value.to_string(),
             Self::Env(text) => Value::String(text.to_owned()).to_string(),
         };
-        match (written.find("://"), written.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => {
-                let (before, after) = (written.get(..scheme), written.get(at..));
-                format!("{}://…{}", before.unwrap_or_default(), after.unwrap_or_default())
-            }
-            _ => written,
+        without_password(&written)
+    }
+}
+
+/// An address without its user and password.
+pub(super) fn without_password(written: &str) -> String {
+    match (written.find("://"), written.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            let (before, after) = (written.get(..scheme), written.get(at..));
+            format!("{}://…{}", before.unwrap_or_default(), after.unwrap_or_default())
         }
+        _ => written.to_owned(),
     }
 }
 

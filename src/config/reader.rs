@@ -15,7 +15,7 @@ const ENV_PREFIX: &str = "TALLYD_";
 /// Values that are never shown.
 const SECRETS: [&str; 2] = ["http.tokens", "sets.salt"];
 /// Keys that later versions know.
-const LATER_KEYS: [&str; 2] = ["store.prefix", "store.partitions"];
+const LATER_KEYS: [&str; 0] = [];
 /// Sections that later versions know.
 const LATER_SECTIONS: [&str; 2] = ["link", "notify"];
 /// Lists of tables, which have a reader of their own.
@@ -337,7 +337,7 @@ pub(super) fn console_lines(effective: &[Effective]) -> Vec<String> {
         let secret = SECRETS.contains(&format!("{}.{}", known.section, known.key).as_str());
         let value = match &known.value {
             _ if secret => "(not shown)".to_owned(),
-            Value::String(text) => text.clone(),
+            Value::String(text) => super::raw::without_password(text),
             other => other.to_string(),
         };
         format!("{} > {}: {value}", known.section, known.key)

@@ -2,8 +2,9 @@
 
 use super::figures::currency;
 use super::problem::Reason;
-use super::raw::{Raw, choice, size, text};
+use super::raw::{Raw, choice, count, duration, size, text};
 use super::reader::Section;
+use super::sections::whole;
 use super::units::{parse_duration, show_duration, show_size};
 use crate::calendar::{Calendar, DAY_MS};
 use crate::journal::{self, SyncWhen};
@@ -18,6 +19,8 @@ use toml::{Table, Value};
 
 /// Where the store is when nothing says otherwise.
 const URL: &str = "file:./tallyd-data";
+/// Where the journal in front of Redis is then.
+const FOLDER: &str = "./tallyd-data";
 /// The default ladders, the finest step first; that of the bucket itself is as wide as the bucket.
 const KEEP: [(&str, &str); 3] = [("10s", "6h"), ("1m", "7d"), ("15m", "90d")];
 const FIGURES: [(&str, &str); 3] = [("1m", "40d"), ("15m", "3y"), ("1d", "10y")];
@@ -25,6 +28,9 @@ const FIGURES: [(&str, &str); 3] = [("1m", "40d"), ("15m", "3y"), ("1d", "10y")]
 pub(super) struct StoreKeys {
     pub(super) url: StoreUrl,
     pub(super) journal: Option<Journal>,
+    pub(super) prefix: String,
+    pub(super) partitions: usize,
+    pub(super) hold_ms: i64,
 }
 
 /// Where the journal is, and how.
@@ -47,6 +53,9 @@ pub(super) fn store(section: &mut Section<'_, '_>, state: Option<&str>) -> Store
     let default = state.map_or_else(|| URL.to_owned(), |state| format!("file:{state}"));
     let syncs = [("tick", SyncWhen::Tick), ("off", SyncWhen::Off)];
     let url = section.value("url", default, text(url));
+    let prefix = section.value("prefix", "tallyd", text(prefix));
+    let partitions =
+        section.value("partitions", whole(limits::REDIS_PARTITIONS), count(1..=limits::REDIS_PARTITIONS_MAX));
     let folder = section.value("journal", "", |raw| raw.text().map(PathBuf::from));
     let options = journal::Options {
         bytes_max: section.value(
@@ -57,18 +66,25 @@ pub(super) fn store(section: &mut Section<'_, '_>, state: Option<&str>) -> Store
         sync: section.value("journal_sync", "tick", choice(&syncs)),
         ..journal::Options::default()
     };
+    let hold_ms = section.value(
+        "journal_hold",
+        show_duration(limits::JOURNAL_HOLD_MS),
+        duration(0..=limits::AMEND_WINDOW_MS),
+    );
+    let own = || state.map_or_else(|| PathBuf::from(FOLDER), PathBuf::from);
     let beside = match &url {
         StoreUrl::Memory => None,
         StoreUrl::File(store) => Some(store.join("journal")),
+        StoreUrl::Redis(_) => Some(own().join("redis-journal")),
     };
     let written = Some(folder).filter(|folder| !folder.as_os_str().is_empty());
     // Memory forgets what was confirmed, so that a journal in front of it would count twice.
     let journal = beside.map(|beside| Journal { folder: written.unwrap_or(beside), options });
-    StoreKeys { url, journal }
+    StoreKeys { url, journal, prefix, partitions, hold_ms: hold_ms as i64 }
 }
 
 fn url(url: &str) -> Result<StoreUrl, Reason> {
-    let cure = "write \"memory:\" or \"file:DIRECTORY\"";
+    let cure = "write \"file:DIRECTORY\", \"redis://HOST:6379\", \"redis+cluster://HOST:6379,HOST:6379\" or \"memory:\"";
     if let Some(folder) = url.strip_prefix("file:") {
         let folder = folder.strip_prefix("//").unwrap_or(folder);
         if folder.is_empty() {
@@ -76,25 +92,49 @@ fn url(url: &str) -> Result<StoreUrl, Reason> {
         }
         return Ok(StoreUrl::File(PathBuf::from(folder)));
     }
-    let later = ["redis://", "rediss://", "redis+cluster://"];
+    let redis = ["redis://", "redis+cluster://", "redis+unix://", "unix://"];
     match url {
         "memory:" => Ok(StoreUrl::Memory),
-        url if later.iter().any(|scheme| url.starts_with(scheme)) => {
-            Err(Reason::new("this version keeps no buckets in Redis", cure))
+        url if url.starts_with("rediss://") => Err(Reason::new(
+            "this version speaks no TLS",
+            "put a tunnel such as stunnel in front of Redis, and write \"redis://127.0.0.1:PORT\"",
+        )),
+        url if redis.iter().any(|scheme| url.starts_with(scheme)) => {
+            let whole = crate::store::redis::is_address(url);
+            whole.then(|| StoreUrl::Redis(url.to_owned())).ok_or_else(|| {
+                Reason::new(
+                    "this is no address of a Redis",
+                    "write \"redis://USER:PASSWORD@HOST:PORT/DATABASE\"",
+                )
+            })
         }
         _ => Err(Reason::new("there is no such store", cure)),
     }
+}
+
+fn prefix(text: &str) -> Result<String, Reason> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    if text.is_empty() || !text.chars().all(plain) {
+        return Err(Reason::new(
+            "keys cannot begin with this",
+            "write letters, digits, `_`, `-`, `.` and `:`",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn table(steps: &[(&str, &str)]) -> Table {
     steps.iter().map(|(width, keep)| ((*width).to_owned(), Value::from(*keep))).collect()
 }
 
-pub(super) fn rollup(section: &mut Section<'_, '_>) -> Rollup {
+pub(super) fn rollup(section: &mut Section<'_, '_>, url: &StoreUrl) -> Rollup {
+    let history = section.list("history", vec![Value::from("*")], |raw| raw.text().map(str::to_owned));
+    // In Redis, memory is what a history costs; there Graphite keeps it, unless somebody says otherwise.
+    let in_redis = matches!(url, StoreUrl::Redis(_)) && section.is_default("history");
     Rollup {
         keep: section.value("keep", table(&KEEP), steps),
         figures: section.value("figures", table(&FIGURES), steps),
-        history: section.list("history", vec![Value::from("*")], |raw| raw.text().map(str::to_owned)),
+        history: if in_redis { Vec::new() } else { history },
     }
 }
 

@@ -5,10 +5,12 @@
 //! the bucket in which the tick began to be gathered; ticks end at the borders of buckets. It knows nothing
 //! of sockets, nor of where buckets go.
 
+mod backlog;
 mod batches;
 mod own;
 mod safe;
 
+pub use backlog::Backlog;
 pub use safe::{Replayed, Safe, Written, recover};
 
 use crate::aggregate::{Collector, Registry, Tick, Totals, epoch::Epoch, table::Example};
@@ -67,7 +69,8 @@ pub struct Flusher {
     /// Told when something was sealed or amended.
     on_sealed: Box<dyn Fn() + Send>,
     producer: u128,
-    number: u64,
+    /// The last number, by partition.
+    numbers: Vec<u64>,
     totals: Option<Arc<Totals>>,
     /// Last refusal logged, by reason.
     logged: [WallMs; Refusal::COUNT],
@@ -113,6 +116,7 @@ impl Flusher {
         Self {
             options: parts.options,
             forgotten_at: parts.clock.now(),
+            numbers: vec![0; parts.store.partitions()],
             clock: parts.clock,
             epoch: parts.epoch,
             collectors: parts.collectors,
@@ -125,7 +129,6 @@ impl Flusher {
             on_sealed: parts.on_sealed,
             producer: parts.producer,
             totals: parts.totals,
-            number: 0,
             logged: [WallMs::MIN; Refusal::COUNT],
             fold_failing: false,
         }
@@ -208,7 +211,7 @@ impl Flusher {
 
     /// Empty batches for what came before `at`.
     fn batches(&self, at: WallMs) -> Batches {
-        Batches::new(self.options.bucket, self.options.bucket.start_of(at), at)
+        Batches::new(self.options.bucket, self.options.bucket.start_of(at), at, &self.store)
     }
 
     /// Every thread's generation of this tick, and with it the one before if that came too late for its own.
@@ -264,18 +267,25 @@ impl Flusher {
     /// Everything is in the journal before any of it is in the store.
     fn apply(&mut self, batches: Batches, now: WallMs) {
         let mut numbered = Vec::new();
-        for (bucket, tallies) in batches.finish() {
-            self.number += 1;
-            let entries = tallies.into_entries(self.producer, self.number);
+        for ((bucket, partition), tallies) in batches.finish() {
+            let Some(number) = self.numbers.get_mut(partition) else {
+                continue;
+            };
+            *number += 1;
+            // Each partition has a producer of its own, whose numbers have no gap.
+            let (producer, number) = (self.producer & !0xffff | partition as u128, *number);
+            let entries = tallies.into_entries(producer, number);
             if let Some(totals) = &self.totals {
                 totals.add(bucket, &entries);
             }
-            numbered.push(Batch { producer: self.producer, number: self.number, bucket, entries });
+            numbered.push(Batch { producer, number, bucket, entries });
         }
         self.safe.keep(&numbered, now);
         for batch in numbered {
             let bucket = batch.bucket;
             match self.store.apply(batch, now) {
+                // Where it is only on its way, whoever sends it counts it.
+                Ok(Applied::Done) if self.store.sharing().is_some() => {}
                 Ok(Applied::Done) => {
                     self.books.batches_applied.fetch_add(1, Ordering::Relaxed);
                 }

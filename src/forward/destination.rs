@@ -22,7 +22,7 @@ use crate::limits;
 use crate::store::{Cohort, Outstanding, Sealed, Store};
 use crate::wire::graphite::Point;
 use arc_swap::ArcSwap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,8 +51,8 @@ pub struct Destination {
     carbon: Box<dyn Link>,
     /// What was sent and is not settled.
     in_flight: Vec<InFlight>,
-    /// Newest bucket that was ever sent: what is newer is not backlog.
-    newest: WallMs,
+    /// Newest bucket of each partition that was ever sent: what is newer is not backlog.
+    newest: BTreeMap<usize, WallMs>,
     /// Points of backlog that may leave now.
     allowance: f64,
     allowance_at: Duration,
@@ -111,7 +111,7 @@ impl Destination {
             clock,
             signal,
             status: Arc::new(status),
-            newest: WallMs::MIN,
+            newest: BTreeMap::new(),
             attempts: 0,
             warned_at: WallMs::MIN,
             restating: None,
@@ -196,8 +196,8 @@ impl Destination {
         let mut list = self.list();
         // Not in another version either: carbon may read the older one last.
         let flying = self.in_flight.iter().flat_map(|flying| &flying.payload.stated);
-        let flying: BTreeSet<WallMs> = flying.map(|stated| stated.bucket).collect();
-        list.retain(|one| !flying.contains(&one.bucket));
+        let flying: BTreeSet<_> = flying.map(|stated| (stated.bucket, stated.partition)).collect();
+        list.retain(|one| !flying.contains(&(one.bucket, one.partition)));
         if self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
             return Round::Waiting;
         }
@@ -279,7 +279,7 @@ impl Destination {
             if restating.next > restating.last || payload.points >= limits::DELIVERY_POINTS {
                 break;
             }
-            if let Ok(Some(sealed)) = self.store.sealed_of(restating.next, restating.cohort.born) {
+            if let Ok(Some(sealed)) = self.store.sealed_of(restating.next, restating.cohort) {
                 let rules = self.rules.load();
                 let expanded = expand::expand(&rules, &sealed, &mut |point| encoder.push(point));
                 payload.points += expanded.points;
@@ -330,7 +330,9 @@ impl Destination {
     fn restated(&mut self, restating: Restating) {
         let now = self.clock.now();
         let tried = Cohort { points: restating.points, ..restating.cohort };
-        let others = self.store.cohorts(self.index).into_iter().filter(|other| other.born != tried.born);
+        let others = self.store.cohorts(self.index);
+        let own = (tried.born, tried.partition);
+        let others = others.into_iter().filter(|other| (other.born, other.partition) != own);
         let files = others.map(|other| other.points).sum::<u64>() + tried.points;
         let age = tried.heard.map_or(0, |heard| restating.began - heard);
         let done = newborn::done(age, files);
@@ -358,17 +360,21 @@ impl Destination {
     fn payload(&mut self, list: &[Outstanding], all: bool) -> Payload {
         let mut encoder = Encoder::new(self.options.protocol);
         let mut payload = Payload::default();
+        // The newest bucket leaves at once, whatever part of the series it is of.
+        let newest = list.first().map(|one| one.bucket);
         for &outstanding in list {
-            let backlog = outstanding.bucket <= self.newest || !payload.stated.is_empty();
+            let sent = self.newest.get(&outstanding.partition);
+            let again = sent.is_some_and(|sent| outstanding.bucket <= *sent);
+            let backlog = again || Some(outstanding.bucket) != newest;
             let full = payload.points >= limits::DELIVERY_POINTS;
             if full || (backlog && !all && self.allowance <= 0.0) {
                 break;
             }
             let before = payload.points;
-            match self.store.sealed(outstanding.bucket) {
+            match self.store.state(outstanding) {
                 // It was amended since the list was made: this is the newer version.
                 Ok(Some(sealed)) => {
-                    self.expand(&sealed, &mut encoder, &mut payload);
+                    self.expand(&sealed, outstanding.partition, &mut encoder, &mut payload);
                     payload.stated.push(Outstanding { version: sealed.version, ..outstanding });
                 }
                 // It was let go; the store has taken it off the list too.
@@ -382,39 +388,36 @@ impl Destination {
         payload
     }
 
-    fn expand(&self, sealed: &Sealed, encoder: &mut Encoder, payload: &mut Payload) {
+    fn expand(&self, sealed: &Sealed, partition: usize, encoder: &mut Encoder, payload: &mut Payload) {
         let rules = self.rules.load();
         let started = self.clock.passed();
         let mut emit = |point: &Point<'_>| encoder.push(point);
         let expanded = expand::expand(&rules, sealed, &mut emit);
         let took_ms = self.clock.passed().saturating_sub(started).as_millis() as f64;
+        payload.points += expanded.points;
+        payload.unsendable += expanded.unsendable;
+        // Our own figures have one value a bucket: whoever states the first part says them for all.
+        if partition > 0 {
+            return;
+        }
+        let series =
+            if self.store.partitions() > 1 { self.store.series_count() as u64 } else { expanded.series };
         let seconds = rules.stamp_of(sealed.start, sealed.width.ms());
         let own = [
-            ("numStats", expanded.series as f64),
+            ("numStats", series as f64),
             ("graphiteStats.calculationtime", took_ms),
             ("processing_time", took_ms),
         ];
         let mut more = expand::own(&rules, seconds, &own, &mut emit);
         if payload.stated.is_empty() {
-            let sender = self.sender_figures();
+            let sender = self.status.figures();
             let now = self.clock.now().div_euclid(1_000);
             let last = expand::own(&rules, now, &sender, &mut emit);
             more.points += last.points;
             more.unsendable += last.unsendable;
         }
-        payload.points += expanded.points + more.points;
-        payload.unsendable += expanded.unsendable + more.unsendable;
-    }
-
-    /// statsd's figures of the flush before this one.
-    fn sender_figures(&self) -> [(&'static str, f64); 4] {
-        let status = &self.status;
-        [
-            ("graphiteStats.last_exception", status.last_exception.load(Ordering::Relaxed) as f64),
-            ("graphiteStats.last_flush", status.last_flush.load(Ordering::Relaxed) as f64),
-            ("graphiteStats.flush_time", status.flush_ms.load(Ordering::Relaxed) as f64),
-            ("graphiteStats.flush_length", status.flush_bytes.load(Ordering::Relaxed) as f64),
-        ]
+        payload.points += more.points;
+        payload.unsendable += more.unsendable;
     }
 
     fn send(&mut self, mut payload: Payload, stop_at: Option<Instant>) -> Round {
@@ -423,8 +426,10 @@ impl Destination {
         let patience = stop_at.map_or(Duration::MAX, left).max(STOP_RETRY);
         match self.carbon.send(&payload.bytes, patience) {
             Ok(flight) => {
-                self.newest =
-                    payload.stated.iter().map(|stated| stated.bucket).fold(self.newest, WallMs::max);
+                for stated in &payload.stated {
+                    let newest = self.newest.entry(stated.partition).or_insert(stated.bucket);
+                    *newest = stated.bucket.max(*newest);
+                }
                 payload.length = std::mem::take(&mut payload.bytes).len() as u64;
                 self.in_flight.push(InFlight { flight, payload, started });
                 if self.options.watch && self.options.resend_ms > 0 {
@@ -441,6 +446,7 @@ impl Destination {
 
     fn failed(&mut self, error: &ForwardError) {
         let now = self.clock.now();
+        self.store.unconfirmed(self.index);
         self.status.failures.fetch_add(1, Ordering::Relaxed);
         self.status.last_exception.store(now.div_euclid(1_000), Ordering::Relaxed);
         self.lately.failed(self.clock.passed());

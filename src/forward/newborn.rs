@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_few_series_are_done_soon_and_many_when_carbon_must_have_made_them() {
-        let told = |stated| Cohort { born: 0, stated, points: 0, heard: Some(1_000) };
+        let told = |stated| Cohort { born: 0, partition: 0, stated, points: 0, heard: Some(1_000) };
         let ends = |files: u64| {
             let mut cohort = told(0);
             loop {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn nothing_is_due_before_it_was_told_nor_twice_when_much_time_has_passed() {
-        let cohort = Cohort { born: 0, stated: 0, points: 1, heard: None };
+        let cohort = Cohort { born: 0, partition: 0, stated: 0, points: 1, heard: None };
         assert_eq!(due(&cohort), None);
         let next = again(Cohort { heard: Some(0), ..cohort }, 400_000);
         assert_eq!((next.stated, due(&next)), (4, Some(480_000)));

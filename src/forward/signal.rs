@@ -1,6 +1,6 @@
 //! What destination threads are told, and what they tell of themselves.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,4 +76,17 @@ pub struct DestinationStatus {
     pub oldest_ms: AtomicI64,
     /// The last delivery failed.
     pub failing: AtomicBool,
+}
+
+impl DestinationStatus {
+    /// statsd's figures of the flush before this one.
+    pub(super) fn figures(&self) -> [(&'static str, f64); 4] {
+        let status = self;
+        [
+            ("graphiteStats.last_exception", status.last_exception.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.last_flush", status.last_flush.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.flush_time", status.flush_ms.load(Ordering::Relaxed) as f64),
+            ("graphiteStats.flush_length", status.flush_bytes.load(Ordering::Relaxed) as f64),
+        ]
+    }
 }

@@ -32,12 +32,14 @@
 mod disk;
 mod durability;
 mod error;
+mod reading;
 mod recovery;
 mod segment;
 
 pub use disk::{Directory, Disk};
 pub use durability::NotDurable;
 pub use error::{JournalError, Reason};
+pub use reading::Reading;
 pub use recovery::{Contents, Damage, Findings, Record, Recovered, Skipped};
 
 use crate::clock::WallMs;

@@ -454,8 +454,8 @@ impl Service {
         }
         // What was confirmed meanwhile need not be stated again.
         let written = self.store.checkpoint(self.clock.now());
-        let kept = self.store.durability().on_disk && written.is_ok();
-        Outcome { undelivered, kept }
+        self.store.close();
+        Outcome { undelivered, kept: self.store.durability().on_disk && written.is_ok() }
     }
 }
 

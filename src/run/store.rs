@@ -3,12 +3,13 @@
 use super::RunError;
 use crate::clock::{Clock, WallMs};
 use crate::config::Config;
-use crate::flush::{Safe, Written, recover};
+use crate::flush::{Backlog, Safe, Written, recover};
 use crate::health::Books;
 use crate::journal::{Directory, Journal};
 use crate::limits;
 use crate::store::embedded::{Disk, DiskError, EmbeddedStore, Rules};
-use crate::store::{Store, StoreError, StoreUrl};
+use crate::store::redis::{RedisStore, Settings};
+use crate::store::{Kept, Store, StoreError, StoreUrl};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -31,11 +32,16 @@ pub(super) struct Opened {
 
 /// Opens what the configuration names, and applies what the last process left in the journal.
 pub(super) fn open(config: &Config, clock: &Clock, books: &Arc<Books>) -> Result<Opened, RunError> {
+    if let StoreUrl::Redis(url) = &config.store.url {
+        return open_redis(config, url, clock, books);
+    }
     let now = clock.now();
     let rules = rules(config);
     let mut warnings = Vec::new();
     let store: Arc<dyn Store> = match &config.store.url {
-        StoreUrl::Memory => Arc::new(EmbeddedStore::in_memory(rules, config.idle.clone())),
+        StoreUrl::Memory | StoreUrl::Redis(_) => {
+            Arc::new(EmbeddedStore::in_memory(rules, config.idle.clone()))
+        }
         StoreUrl::File(folder) => {
             make_folder(folder)?;
             let disk = Disk::open(&folder.join(FILE)).map_err(|error| with_backup(error, folder))?;
@@ -69,6 +75,46 @@ pub(super) fn open(config: &Config, clock: &Clock, books: &Arc<Books>) -> Result
         }
     };
     Ok(Opened { store, safe: Safe::new(journal, Arc::clone(books)), warnings })
+}
+
+/// Opens the store in Redis, which sends what the last process left in the journal.
+fn open_redis(config: &Config, url: &str, clock: &Clock, books: &Arc<Books>) -> Result<Opened, RunError> {
+    let mut warnings = Vec::new();
+    let journal = match &config.journal {
+        None => None,
+        Some(journal) => {
+            let directory = Directory::open(&journal.folder)?;
+            let (opened, recovered) = Journal::open(Box::new(directory), journal.options)?;
+            books.journal.bytes.store(opened.bytes(), Ordering::Relaxed);
+            books.journal.bytes_max.store(journal.options.bytes_max, Ordering::Relaxed);
+            books.journal.replayed.store(recovered.records, Ordering::Relaxed);
+            if recovered.findings.damaged_in_all().stretches > 0 || !recovered.unreadable.is_empty() {
+                let folder = journal.folder.display();
+                warnings.push(format!(
+                    "the journal in {folder} was damaged: {recovered}; what Redis does not have of it is lost, and \
+                     counted as lost"
+                ));
+            }
+            Some((opened, Box::new(Backlog::new(&journal.folder)) as Box<dyn Kept>))
+        }
+    };
+    let (journal, kept) = journal.unzip();
+    let settings = Settings {
+        url: url.to_owned(),
+        prefix: config.store.prefix.clone(),
+        partitions: config.store.partitions,
+        ladder: config.store.ladder.clone(),
+        bounds: config.aggregate.bounds,
+        history: config.store.history.clone(),
+        figures: config.store.figures.clone(),
+        destinations: config.graphite.addresses.clone(),
+        resend_ms: config.graphite.resend_ms,
+        grace_ms: config.flush.grace_ms,
+        hold_ms: config.store.hold_ms,
+        idle: config.idle.clone(),
+    };
+    let store = RedisStore::open(settings, clock, books, kept)?;
+    Ok(Opened { store: Arc::new(store), safe: Safe::new(journal, Arc::clone(books)), warnings })
 }
 
 /// Where the next backup goes.

@@ -62,7 +62,7 @@ impl Web<'_> {
         let (store, clock, url) = (Arc::clone(self.store), self.clock.clone(), self.config.store.url.clone());
         Arc::new(move || {
             let StoreUrl::File(folder) = &url else {
-                return Err("store.url is memory:, which has nothing to copy".to_owned());
+                return Err("store.url names no directory: there is nothing to copy here".to_owned());
             };
             let now = clock.now();
             let to = backup_path(folder, now).map_err(|error| error.to_string())?;

@@ -102,6 +102,41 @@ struct StoreStatus {
     buckets_shed: u64,
     /// Starts inside a bucket that was stated unfinished: Graphite's value of it was replaced by less.
     restarts_in_bucket: u64,
+    /// Batches that were neither in the store nor in the journal any more.
+    batches_lost: u64,
+    /// Of a store that many nodes count into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<RedisStatus>,
+}
+
+#[derive(Serialize)]
+struct RedisStatus {
+    /// Why it takes nothing now, and since when; what is counted waits in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    away: Option<NotDurable>,
+    /// What is wrong with how it is set up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<NotDurable>,
+    /// Our clock less its clock.
+    skew_ms: i64,
+    /// Nodes that count into it now.
+    nodes: u64,
+    partitions: u64,
+    /// Partitions that this node seals and states.
+    held: u64,
+}
+
+fn redis_status(server: &Server) -> Option<RedisStatus> {
+    let said = |(reason, since_ms)| NotDurable { reason, since_ms };
+    let sharing = server.store.sharing()?;
+    Some(RedisStatus {
+        away: sharing.away.map(said),
+        trouble: sharing.trouble.map(said),
+        skew_ms: sharing.skew_ms,
+        nodes: sharing.nodes,
+        partitions: sharing.partitions,
+        held: sharing.held,
+    })
 }
 
 #[derive(Serialize)]
@@ -143,6 +178,8 @@ fn store_status(server: &Server) -> StoreStatus {
         buckets_amended: read(&books.buckets_amended),
         buckets_shed: read(&books.buckets_shed),
         restarts_in_bucket: read(&books.restarts_in_bucket),
+        batches_lost: read(&books.batches_lost),
+        redis: redis_status(server),
     }
 }
 

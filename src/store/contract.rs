@@ -8,6 +8,7 @@
 
 use crate::clock::WallMs;
 use crate::metric::{Bounds, Kind, Ladder, Series, Tally, Width};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -61,6 +62,8 @@ pub enum StoreUrl {
     Memory,
     /// `file:DIR`
     File(PathBuf),
+    /// `redis://…` and `redis+cluster://…`, as they were written.
+    Redis(String),
 }
 
 /// The store and its bounds.
@@ -76,6 +79,12 @@ pub struct Options {
     pub figures: Vec<String>,
     /// Bytes that buckets may take (`limits.memory_max`).
     pub memory_bytes_max: usize,
+    /// What keys in Redis begin with (`store.prefix`).
+    pub prefix: String,
+    /// Among how many partitions series are spread in Redis (`store.partitions`).
+    pub partitions: usize,
+    /// How long batches stay in the journal after Redis has confirmed them (`store.journal_hold`), in milliseconds.
+    pub hold_ms: i64,
 }
 
 /// Tallies of one bucket on their way into the store, under a name that is used once.
@@ -138,6 +147,8 @@ pub struct Sealed {
 pub struct Outstanding {
     /// Its start.
     pub bucket: WallMs,
+    /// Which part of the series it is of; 0 where the store has only one.
+    pub partition: usize,
     /// The version it has now.
     pub version: u64,
 }
@@ -161,6 +172,8 @@ pub struct Reading {
 pub struct Cohort {
     /// Start of the bucket in which these series had their first samples.
     pub born: WallMs,
+    /// Which part of the series they are of.
+    pub partition: usize,
     /// How often they were stated again.
     pub stated: u32,
     /// Points of one bucket of them: as many files carbon has to make.
@@ -193,6 +206,32 @@ pub struct Durability {
     pub written_bytes: u64,
     /// Packed buckets that did not read back.
     pub damaged: u64,
+}
+
+/// How a store that many nodes count into is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Why it takes nothing now, in words, and since when.
+    pub away: Option<(String, WallMs)>,
+    /// What is wrong with how it is set up, in words, and since when.
+    pub trouble: Option<(String, WallMs)>,
+    /// Our clock less its clock, in milliseconds.
+    pub skew_ms: i64,
+    /// Nodes that count into it now.
+    pub nodes: u64,
+    /// Parts that the series are spread over.
+    pub partitions: u64,
+    /// Those of them that this node seals and states.
+    pub held: u64,
+}
+
+/// What stays with a node until the store has confirmed it: the journal, as the sender of a store sees it.
+pub trait Kept: Send {
+    /// Producers that it has batches of, each with the last number.
+    fn producers(&mut self) -> Result<Vec<(u128, u64)>, String>;
+    /// Some producers' batches from the numbers wanted on, in order: those of the oldest piece that has any. Nothing
+    /// where there are none at all.
+    fn next(&mut self, wanted: &BTreeMap<u128, u64>) -> Result<Vec<Batch>, String>;
 }
 
 /// What a fold did.
@@ -238,6 +277,28 @@ pub enum StoreError {
         /// Their width in milliseconds.
         found_ms: i64,
     },
+    /// The nodes that count into it agree on something else.
+    #[error(
+        "{key} is {ours} here, and {theirs} on the nodes that count into this Redis: all of them must have the same; \
+         another `store.prefix` is another store"
+    )]
+    Differs {
+        /// The key of the configuration.
+        key: String,
+        /// What it says there.
+        theirs: String,
+        /// What it says here.
+        ours: String,
+    },
+    /// It throws things away when its memory is full.
+    #[error(
+        "this Redis may throw counts away: its maxmemory-policy is {policy}; set it to noeviction \
+         (`redis-cli config set maxmemory-policy noeviction`, and in its file)"
+    )]
+    Evicts {
+        /// How it chooses.
+        policy: String,
+    },
 }
 
 impl StoreError {
@@ -246,7 +307,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Away(_) => true,
-            Self::Damaged(_) | Self::OtherBucket { .. } => false,
+            Self::Damaged(_) | Self::OtherBucket { .. } | Self::Differs { .. } | Self::Evicts { .. } => false,
         }
     }
 }
@@ -254,6 +315,15 @@ impl StoreError {
 /// Where buckets stand. Shared by the flusher, which applies and folds, the forwarders, which state and
 /// strike, and readers.
 pub trait Store: Send + Sync {
+    /// Among how many parts the series are spread. Each has its own producers: the last 16 bits of a producer say
+    /// which part its batches are of.
+    fn partitions(&self) -> usize {
+        1
+    }
+    /// The part that a series belongs to.
+    fn partition_of(&self, _series: &Series) -> usize {
+        0
+    }
     /// Adds a batch to its bucket, once by its name.
     fn apply(&self, batch: Batch, now: WallMs) -> Result<Applied, StoreError>;
     /// Passes over batches that are lost, so that the ones behind them can be applied.
@@ -264,8 +334,12 @@ pub trait Store: Send + Sync {
     fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError>;
     /// A sealed bucket, whole, as it is now.
     fn sealed(&self, bucket: WallMs) -> Result<Option<Arc<Sealed>>, StoreError>;
-    /// Of a sealed bucket the series that were born in the bucket that starts at `born`.
-    fn sealed_of(&self, bucket: WallMs, born: WallMs) -> Result<Option<Sealed>, StoreError>;
+    /// What is to be stated of a bucket, as it is now.
+    fn state(&self, one: Outstanding) -> Result<Option<Arc<Sealed>>, StoreError> {
+        self.sealed(one.bucket)
+    }
+    /// Of a sealed bucket the series of a cohort.
+    fn sealed_of(&self, bucket: WallMs, cohort: Cohort) -> Result<Option<Sealed>, StoreError>;
     /// Series that are new to a destination, oldest first.
     fn cohorts(&self, destination: usize) -> Vec<Cohort>;
     /// A cohort was stated again, as often and with as many points as it says; `done` when it need not be any more.
@@ -277,6 +351,8 @@ pub trait Store: Send + Sync {
     fn settle(&self, destination: usize, buckets: &[WallMs]);
     /// Puts buckets on a destination's list again, those that are kept still; returns how many were not on it.
     fn state_again(&self, destination: usize, buckets: &[WallMs]) -> usize;
+    /// A delivery to a destination ended without confirmation: what was sent may still arrive.
+    fn unconfirmed(&self, _destination: usize) {}
     /// The buckets of each series at a level of the ladder, oldest first, that overlap `[from, to)`: sealed and
     /// pending together. A bucket without samples is left out; for gauges that were idle there is one that says
     /// what they stood at.
@@ -312,4 +388,10 @@ pub trait Store: Send + Sync {
     fn backup(&self, to: &Path, now: WallMs) -> Result<u64, StoreError>;
     /// What is promised, in one plain line.
     fn promise(&self) -> String;
+    /// How it is doing, where other nodes count into it too.
+    fn sharing(&self) -> Option<Sharing> {
+        None
+    }
+    /// Ends its threads, and leaves to other nodes what it held for them.
+    fn close(&self) {}
 }

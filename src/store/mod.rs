@@ -2,8 +2,9 @@
 
 mod contract;
 pub mod embedded;
+pub mod redis;
 
 pub use contract::{
-    Applied, Batch, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Options, Outstanding,
-    Present, Reading, Sealed, Store, StoreError, StoreUrl,
+    Applied, Batch, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Kept, Options,
+    Outstanding, Present, Reading, Sealed, Sharing, Store, StoreError, StoreUrl,
 };

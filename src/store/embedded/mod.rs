@@ -259,15 +259,15 @@ impl Store for EmbeddedStore {
     fn outstanding(&self, destination: usize) -> Result<Vec<Outstanding>, StoreError> {
         let inner = self.lock();
         let out = inner.needs.get(destination).into_iter().flat_map(|needs| needs.out.iter().rev());
-        Ok(out.map(|(&bucket, &version)| Outstanding { bucket, version }).collect())
+        Ok(out.map(|(&bucket, &version)| Outstanding { bucket, partition: 0, version }).collect())
     }
 
     fn sealed(&self, bucket: WallMs) -> Result<Option<Arc<Sealed>>, StoreError> {
         self.sealed_whole(bucket)
     }
 
-    fn sealed_of(&self, bucket: WallMs, born: WallMs) -> Result<Option<Sealed>, StoreError> {
-        self.sealed_part(bucket, Some(born))
+    fn sealed_of(&self, bucket: WallMs, cohort: Cohort) -> Result<Option<Sealed>, StoreError> {
+        self.sealed_part(bucket, Some(cohort.born))
     }
 
     fn strike(&self, destination: usize, stated: Outstanding) -> Result<bool, StoreError> {
@@ -289,6 +289,7 @@ impl Store for EmbeddedStore {
         let cohorts = inner.needs.get(destination).into_iter().flat_map(|needs| &needs.cohorts);
         let cohort = |(&born, &Newborn { stated, points, heard }): (&WallMs, &Newborn)| Cohort {
             born,
+            partition: 0,
             stated,
             points,
             heard,

@@ -63,14 +63,14 @@ impl Store for Mistreating {
     fn sealed(&self, bucket: WallMs) -> Result<Option<Arc<Sealed>>> {
         let sealed = self.store.sealed(bucket)?;
         if let Some(sealed) = sealed.as_ref().filter(|_| self.sabotage == Sabotage::StrikesEarly) {
-            self.store.strike(0, Outstanding { bucket, version: sealed.version })?;
+            self.store.strike(0, Outstanding { bucket, partition: 0, version: sealed.version })?;
             self.store.settle(0, &[bucket]);
         }
         Ok(sealed)
     }
 
-    fn sealed_of(&self, bucket: WallMs, born: WallMs) -> Result<Option<Sealed>> {
-        self.store.sealed_of(bucket, born)
+    fn sealed_of(&self, bucket: WallMs, cohort: Cohort) -> Result<Option<Sealed>> {
+        self.store.sealed_of(bucket, cohort)
     }
 
     fn cohorts(&self, destination: usize) -> Vec<Cohort> {

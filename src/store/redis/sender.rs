@@ -1,0 +1,455 @@
+//! Sending: from the queues of the flusher, or from the journal, to Redis, until Redis has everything.
+//!
+//! ```text
+//!   flusher ─▶ push ─▶ streams ─▶ round: watermarks that are unknown are read
+//!                                        batches from watermark + 1 on, pipelined
+//!                                        what is not in memory comes from the journal; what is nowhere is passed over
+//!                                 ─▶ confirmed ─▶ the journal lets go (confirm.rs)
+//! ```
+//!
+//! No answer, an error, a new connection, a new master: the watermark is read again, and sending goes on behind it.
+//! Nothing here ever waits in the flusher's thread.
+
+use super::confirm::{Confirmer, Keeping, keeping};
+use super::layout::Layout;
+use super::link::{Failure, Link, Pipe, array, failure, int, text};
+use super::scripts::Script;
+use super::shared::Shared;
+use super::stream::{Next, Packet, Stream};
+use crate::clock::{self, WallMs};
+use crate::health::Books;
+use crate::limits;
+use crate::store::{Batch, Confirmed, Kept};
+use redis::Value;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of one round.
+const ROUND_BYTES: usize = 8 << 20;
+/// Batches of one stream in a round.
+const ROUND_BATCHES: u64 = 256;
+/// Without work a round comes this often.
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
+/// After a failure.
+const FAILED_PAUSE: Duration = Duration::from_millis(50);
+/// How often what is applied is marked, to be confirmed.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// Streams to some partitions, which share a connection.
+pub(super) struct Outbox {
+    streams: Mutex<BTreeMap<u128, Stream>>,
+    news: Condvar,
+    confirmed: Mutex<Confirmer>,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self { streams: Mutex::default(), news: Condvar::new(), confirmed: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u128, Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a batch to be sent. Beyond a bound what waits is left to the journal.
+    pub(super) fn push(&self, layout: &Layout, batch: &Batch, books: &Books) {
+        let packet = Packet::new(layout, batch);
+        let mut streams = self.lock();
+        let bytes: usize = streams.values().map(|stream| stream.bytes).sum();
+        if bytes + packet.bytes.len() > limits::REDIS_QUEUE_BYTES_MAX && books.journal.failing().is_none() {
+            streams.values_mut().for_each(Stream::forget_queued);
+        }
+        streams.entry(batch.producer).or_insert_with(|| Stream::new(batch.producer, 0, false)).push(packet);
+        drop(streams);
+        self.news.notify_all();
+    }
+
+    /// What a process before us left in the journal.
+    pub(super) fn add_old(&self, producer: u128, last: u64) {
+        self.lock().insert(producer, Stream::new(producer, last, true));
+    }
+
+    /// Whether Redis has everything.
+    pub(super) fn is_done(&self) -> bool {
+        self.lock().values().all(Stream::is_done)
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.lock().values().map(|stream| stream.bytes).sum()
+    }
+
+    /// Wakes the sender.
+    pub(super) fn wake(&self) {
+        self.news.notify_all();
+    }
+
+    /// What was confirmed at least `hold` ago.
+    pub(super) fn ripe(&self, hold: Duration) -> Vec<Confirmed> {
+        let ripe = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).ripe(hold);
+        let mut streams = self.lock();
+        for one in &ripe {
+            if streams.get(&one.producer).is_some_and(|stream| stream.old && stream.last <= one.number) {
+                streams.remove(&one.producer);
+            }
+        }
+        ripe
+    }
+}
+
+/// The thread that sends.
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    link: Link,
+    /// Any of its partitions: all of them share the connection.
+    partition: usize,
+    connection: Option<u64>,
+    kept: Option<Arc<Mutex<Box<dyn Kept>>>>,
+    marked_at: Instant,
+    keeping: Keeping,
+}
+
+/// What one command of a round was for.
+enum Sent {
+    Watermark(u128),
+    Apply(u128, Packet),
+    Pass(u128),
+}
+
+impl Sender {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        outbox: Arc<Outbox>,
+        link: Link,
+        partition: usize,
+        kept: Option<Arc<Mutex<Box<dyn Kept>>>>,
+    ) -> Self {
+        Self {
+            shared,
+            outbox,
+            link,
+            partition,
+            connection: None,
+            kept,
+            marked_at: clock::monotonic_now(),
+            keeping: Keeping::default(),
+        }
+    }
+
+    /// Sends until the store is closed.
+    pub(super) fn run(mut self) {
+        while !self.shared.is_closed() {
+            match self.round() {
+                Ok(true) => {}
+                Ok(false) => self.wait(IDLE_PAUSE),
+                Err(failure) => {
+                    self.shared.failed(&failure);
+                    for stream in self.outbox.lock().values_mut() {
+                        stream.watermark = None;
+                    }
+                    self.wait(FAILED_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn wait(&self, pause: Duration) {
+        let streams = self.outbox.lock();
+        let idle = streams.values().all(Stream::is_done);
+        if idle || pause == FAILED_PAUSE {
+            drop(self.outbox.news.wait_timeout(streams, pause));
+        }
+    }
+
+    /// One exchange; whether something was sent.
+    fn round(&mut self) -> Result<bool, Failure> {
+        self.shared.agree(&mut self.link)?;
+        if self.link.id(self.partition).is_none() || self.link.id(self.partition) != self.connection {
+            self.connected()?;
+        }
+        let (pipe, sent) = self.pipe()?;
+        if sent.is_empty() {
+            self.mark()?;
+            return Ok(false);
+        }
+        let answers = self.link.call(self.partition, &pipe)?;
+        let mut refused = None;
+        {
+            let mut streams = self.outbox.lock();
+            for (sent, answer) in sent.iter().zip(&answers) {
+                refused = self.take(&mut streams, sent, answer).or(refused);
+            }
+        }
+        if let Some(failure) = refused {
+            return Err(failure);
+        }
+        self.shared.works();
+        self.mark()?;
+        Ok(true)
+    }
+
+    /// A connection is new: nothing is known of the server behind it.
+    fn connected(&mut self) -> Result<(), Failure> {
+        let mut pipe = Pipe::default();
+        pipe.cmd(redis::cmd("PING"));
+        let answers = self.link.call(self.partition, &pipe)?;
+        if let Some(failure) = answers.first().and_then(failure) {
+            return Err(failure);
+        }
+        self.connection = self.link.id(self.partition);
+        for stream in self.outbox.lock().values_mut() {
+            stream.watermark = None;
+        }
+        self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner).disconnected();
+        Ok(())
+    }
+
+    /// What is to be sent now.
+    fn pipe(&mut self) -> Result<(Pipe, Vec<Sent>), Failure> {
+        let layout = &self.shared.layout;
+        let (mut pipe, mut sent) = (Pipe::default(), Vec::new());
+        let mut wants = BTreeMap::new();
+        let mut bytes = 0;
+        {
+            let streams = self.outbox.lock();
+            for (&producer, stream) in streams.iter() {
+                let Some(watermark) = stream.watermark else {
+                    let mut get = redis::cmd("GET");
+                    get.arg(layout.watermark(stream.partition, producer));
+                    pipe.cmd(get);
+                    sent.push(Sent::Watermark(producer));
+                    continue;
+                };
+                for number in watermark + 1..=(watermark + ROUND_BATCHES).min(stream.last) {
+                    match stream.get(number) {
+                        Next::Packet(packet) if bytes < ROUND_BYTES => {
+                            bytes += packet.bytes.len();
+                            self.push_packet(&mut pipe, producer, stream.partition, &packet);
+                            let ends = packet.level != Some(0);
+                            sent.push(Sent::Apply(producer, packet));
+                            if ends {
+                                break;
+                            }
+                        }
+                        Next::Elsewhere if number == watermark + 1 => {
+                            wants.insert(producer, number);
+                            break;
+                        }
+                        _ => break,
+                    }
+                }
+            }
+        }
+        if !wants.is_empty() {
+            self.refill(&wants, &mut pipe, &mut sent)?;
+        }
+        Ok((pipe, sent))
+    }
+
+    fn push_packet(&self, pipe: &mut Pipe, producer: u128, partition: usize, packet: &Packet) {
+        let layout = &self.shared.layout;
+        let watermark = layout.watermark(partition, producer);
+        let number = packet.number.to_string();
+        let ttl = (layout.ladder.amend_window_ms() + limits::REDIS_WATERMARK_MARGIN_MS).to_string();
+        let Some(bucket) = packet.bucket(layout) else {
+            let numbers = packet.number..=packet.number;
+            return self.push_pass(pipe, producer, partition, &numbers, "late", packet.start);
+        };
+        let mut keys = vec![watermark, layout.pending(partition, bucket), layout.key(partition, "todo")];
+        if !packet.figures.is_empty() {
+            keys.push(layout.day(packet.start));
+        }
+        let field = format!("{producer:032x}:{number}");
+        let name = layout.name(bucket);
+        let due = (layout.end(bucket) + self.shared.grace_ms).to_string();
+        let until = layout.taken_until(partition, packet.start, bucket.level).to_string();
+        let deltas: Vec<String> = packet.figures.iter().map(|(_, delta)| delta.to_string()).collect();
+        let mut args: Vec<&[u8]> = vec![
+            number.as_bytes(),
+            field.as_bytes(),
+            &packet.bytes,
+            name.as_bytes(),
+            due.as_bytes(),
+            until.as_bytes(),
+            ttl.as_bytes(),
+        ];
+        for ((figure, _), delta) in packet.figures.iter().zip(&deltas) {
+            args.extend([b"4".as_slice(), figure.as_bytes(), delta.as_bytes()]);
+        }
+        pipe.script(Script::Apply, &keys, &args);
+    }
+
+    fn push_pass(
+        &self,
+        pipe: &mut Pipe,
+        producer: u128,
+        partition: usize,
+        numbers: &RangeInclusive<u64>,
+        reason: &str,
+        held: WallMs,
+    ) {
+        let layout = &self.shared.layout;
+        let keys = [
+            layout.watermark(partition, producer),
+            layout.key(partition, "books"),
+            layout.key(partition, "damaged"),
+        ];
+        let ttl = layout.ladder.amend_window_ms() + limits::REDIS_WATERMARK_MARGIN_MS;
+        let (first, last) = (numbers.start(), numbers.end());
+        let args =
+            [first.to_string(), last.to_string(), reason.to_owned(), held.to_string(), ttl.to_string()];
+        let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+        pipe.script(Script::Pass, &keys, &args);
+    }
+
+    /// Looks for batches in the journal; what is neither there nor in memory is passed over.
+    fn refill(
+        &mut self,
+        wants: &BTreeMap<u128, u64>,
+        pipe: &mut Pipe,
+        sent: &mut Vec<Sent>,
+    ) -> Result<(), Failure> {
+        let found = match &self.kept {
+            None => Vec::new(),
+            Some(kept) => {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.next(wants)
+                    .map_err(|error| Failure::away(format!("the journal cannot be read: {error}")))?
+            }
+        };
+        let nowhere = found.is_empty();
+        let mut by_producer: BTreeMap<u128, Vec<Packet>> = BTreeMap::new();
+        for batch in &found {
+            by_producer.entry(batch.producer).or_default().push(Packet::new(&self.shared.layout, batch));
+        }
+        let mut lost = Vec::new();
+        let mut streams = self.outbox.lock();
+        for (&producer, &number) in wants {
+            let Some(stream) = streams.get_mut(&producer) else {
+                continue;
+            };
+            let packets = by_producer.remove(&producer);
+            if packets.is_some() || nowhere {
+                let first = packets.as_ref().and_then(|packets| packets.first()).map(|packet| packet.number);
+                let first = first.into_iter().chain(stream.first_after(number)).min();
+                let first = first.unwrap_or(stream.last + 1);
+                if first > number {
+                    // What was lost belongs to buckets up to that of the first batch still there, or the present one.
+                    let here = packets.iter().flatten().find(|packet| packet.number == first);
+                    let held = match (here, stream.get(first)) {
+                        (Some(packet), _) => packet.start,
+                        (None, Next::Packet(packet)) => packet.start,
+                        _ => self.shared.layout.ladder.bucket().start_of(self.shared.now()),
+                    };
+                    lost.push((producer, stream.partition, number..=first - 1, held));
+                }
+            }
+            stream.refill(packets.into_iter().flatten());
+        }
+        drop(streams);
+        for (producer, partition, numbers, held) in lost {
+            let count = numbers.end() + 1 - numbers.start();
+            tracing::error!(
+                partition = self.shared.layout.tag(partition),
+                batches = count,
+                "batches are neither in Redis nor in the journal any more and are lost"
+            );
+            self.shared.books.batches_lost.fetch_add(count, Ordering::Relaxed);
+            self.push_pass(pipe, producer, partition, &numbers, "lost", held);
+            sent.push(Sent::Pass(producer));
+        }
+        Ok(())
+    }
+
+    /// Takes an answer; what Redis refused, if it did.
+    fn take(&self, streams: &mut BTreeMap<u128, Stream>, sent: &Sent, answer: &Value) -> Option<Failure> {
+        if let Some(failure) = failure(answer) {
+            return Some(failure);
+        }
+        match sent {
+            Sent::Watermark(producer) => {
+                let watermark = int(answer).unwrap_or(0) as u64;
+                let stream = streams.get_mut(producer)?;
+                stream.applied(watermark);
+            }
+            Sent::Apply(producer, packet) => {
+                let stream = streams.get_mut(producer)?;
+                let [word, number, ..] = array(answer) else {
+                    return Some(Failure::away("an answer that no script of ours gives"));
+                };
+                let number = int(number).unwrap_or(0) as u64;
+                match text(word) {
+                    Some("ok") => {
+                        stream.applied(number);
+                        match packet.level {
+                            None => self.shared.books.batches_late.fetch_add(1, Ordering::Relaxed),
+                            Some(_) => self.shared.books.batches_applied.fetch_add(1, Ordering::Relaxed),
+                        };
+                    }
+                    Some("late") => {
+                        stream.late(&self.shared.layout, packet.number);
+                        stream.watermark = Some(number);
+                    }
+                    // Behind a late one there are gaps, and the late one says where to go on.
+                    _ => stream.applied(number),
+                }
+            }
+            Sent::Pass(producer) => {
+                let stream = streams.get_mut(producer)?;
+                let number = array(answer).get(1).and_then(int).unwrap_or(0) as u64;
+                stream.applied(number);
+            }
+        }
+        None
+    }
+
+    /// Marks what is applied, and looks how it is kept.
+    fn mark(&mut self) -> Result<(), Failure> {
+        if clock::elapsed(self.marked_at) < MARK_EVERY {
+            return Ok(());
+        }
+        self.marked_at = clock::monotonic_now();
+        let upto: Vec<(u128, u64)> = {
+            let streams = self.outbox.lock();
+            streams.iter().filter_map(|(&producer, stream)| Some((producer, stream.watermark?))).collect()
+        };
+        let mut pipe = Pipe::default();
+        let mut info = redis::cmd("INFO");
+        // One section after another: only Redis 7 takes several at once.
+        info.arg("replication");
+        pipe.cmd(info);
+        pipe.cmd(redis::cmd("INFO").arg("persistence").clone());
+        for name in ["save", "maxmemory-policy"] {
+            pipe.cmd(redis::cmd("CONFIG").arg("GET").arg(name).clone());
+        }
+        pipe.cmd(redis::cmd("TIME"));
+        if self.keeping.replicas > 0 {
+            pipe.cmd(redis::cmd("WAIT").arg(1).arg(limits::REDIS_WAIT_MS).clone());
+        }
+        let before = self.shared.clock.now();
+        let answers = self.link.call(self.partition, &pipe)?;
+        let after = self.shared.clock.now();
+        let [replication, persistence, save, policy, time, rest @ ..] = answers.as_slice() else {
+            return Ok(());
+        };
+        let info = [replication, persistence].map(|info| text(info).unwrap_or_default().to_owned()).concat();
+        let config = |value| array(value).get(1).and_then(text).unwrap_or_default().to_owned();
+        let replicated = rest.first().and_then(int).unwrap_or(0) as u64;
+        if let Some(time) = super::link::time(time) {
+            // WAIT makes the way back long; then only the way there is known.
+            let half = if rest.is_empty() { (after - before) / 2 } else { 0 };
+            self.shared.set_skew(before + half - time);
+        }
+        self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner).mark(
+            upto,
+            &self.keeping,
+            replicated,
+        );
+        self.keeping = keeping(&info, &config(save), &config(policy));
+        self.shared.keeps(&self.keeping);
+        Ok(())
+    }
+}

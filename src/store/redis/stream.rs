@@ -1,0 +1,219 @@
+//! What one producer has for one partition: numbered batches on their way to Redis.
+//!
+//! ```text
+//!   journal ─▶ refilled ─┐
+//!                        ├─▶ watermark + 1, + 2, … ─▶ apply ─▶ ok · dup · gap: the watermark says what to send next
+//!   flusher ─▶ queue ────┘                                 └─▶ late: at the next coarser level, or passed over
+//! ```
+//!
+//! The watermark says what to send, never what may be let go of. What was applied leaves the memory here, since the
+//! journal has it; what is neither here nor there is lost, and passed over aloud.
+
+use super::layout::{Bucket, Layout, partition_of_producer};
+use crate::clock::WallMs;
+use crate::metric::Tally;
+use crate::store::Batch;
+use crate::wire::batch::push_batch;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// A batch as it is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) number: u64,
+    /// Start of its finest bucket.
+    pub(super) start: WallMs,
+    /// The level it is sent to; `None` where it is late for all of them.
+    pub(super) level: Option<usize>,
+    pub(super) bytes: Arc<[u8]>,
+    /// What it adds to figures of its day.
+    pub(super) figures: Arc<[(String, i64)]>,
+}
+
+impl Packet {
+    pub(super) fn new(layout: &Layout, batch: &Batch) -> Self {
+        let mut bytes = Vec::new();
+        let entries = batch.entries.iter().map(|(series, tally)| (series, tally));
+        push_batch(&mut bytes, batch.producer, batch.number, batch.bucket, entries);
+        let figures = if partition_of_producer(batch.producer) == layout.figures() {
+            figures(batch)
+        } else {
+            Vec::new()
+        };
+        Self {
+            number: batch.number,
+            start: batch.bucket,
+            level: Some(0),
+            bytes: bytes.into(),
+            figures: figures.into(),
+        }
+    }
+
+    /// The bucket it is sent to.
+    pub(super) fn bucket(&self, layout: &Layout) -> Option<Bucket> {
+        let level = self.level?;
+        Some(Bucket { level, start: layout.ladder.span_of(level, self.start).start })
+    }
+}
+
+/// Counters of a batch as whole numbers: a function of the batch alone, since it may be sent again.
+fn figures(batch: &Batch) -> Vec<(String, i64)> {
+    let mut figures: Vec<(String, i64)> = Vec::new();
+    for (series, tally) in &batch.entries {
+        let Tally::Counter(sum) = tally else {
+            continue;
+        };
+        let whole = sum.to_f64().round() as i64;
+        match figures.iter_mut().find(|(name, _)| name == series.key()) {
+            Some((_, value)) => *value += whole,
+            None => figures.push((series.key().to_owned(), whole)),
+        }
+    }
+    figures.retain(|(_, value)| *value != 0);
+    figures
+}
+
+/// Batches of one producer for one partition.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) partition: usize,
+    /// The highest number there is.
+    pub(super) last: u64,
+    /// The highest number that Redis has, if that is known on this connection.
+    pub(super) watermark: Option<u64>,
+    /// Of a process before this one.
+    pub(super) old: bool,
+    /// From the journal, by number; more than once where Redis fell back further meanwhile.
+    refilled: BTreeMap<u64, Packet>,
+    queue: VecDeque<Packet>,
+    /// Bytes of both.
+    pub(super) bytes: usize,
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing: Redis has all there is.
+    Nothing,
+    /// This batch.
+    Packet(Packet),
+    /// It is not in memory.
+    Elsewhere,
+}
+
+impl Stream {
+    pub(super) fn new(producer: u128, last: u64, old: bool) -> Self {
+        Self {
+            partition: partition_of_producer(producer),
+            last,
+            watermark: None,
+            old,
+            refilled: BTreeMap::new(),
+            queue: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The newest batch.
+    pub(super) fn push(&mut self, packet: Packet) {
+        self.last = packet.number;
+        self.bytes += packet.bytes.len();
+        self.queue.push_back(packet);
+    }
+
+    /// Batches from the journal.
+    pub(super) fn refill(&mut self, packets: impl Iterator<Item = Packet>) {
+        for packet in packets {
+            if self.watermark.is_none_or(|watermark| watermark < packet.number) {
+                self.bytes += packet.bytes.len();
+                let before = self.refilled.insert(packet.number, packet);
+                self.bytes -= before.map_or(0, |packet| packet.bytes.len());
+            }
+        }
+    }
+
+    /// The batch of a number, or that it must be looked for.
+    pub(super) fn get(&self, number: u64) -> Next {
+        if number > self.last {
+            return Next::Nothing;
+        }
+        let queued = || {
+            let at = self.queue.binary_search_by_key(&number, |packet| packet.number).ok()?;
+            self.queue.get(at)
+        };
+        let found = self.refilled.get(&number).or_else(queued).cloned();
+        found.map_or(Next::Elsewhere, Next::Packet)
+    }
+
+    /// The first number in memory after `number`.
+    pub(super) fn first_after(&self, number: u64) -> Option<u64> {
+        let refilled = self.refilled.range(number + 1..).map(|(number, _)| *number).next();
+        let queued = self.queue.iter().map(|packet| packet.number).find(|found| *found > number);
+        refilled.into_iter().chain(queued).min()
+    }
+
+    /// Redis has everything up to a number; it need not be in memory any more.
+    pub(super) fn applied(&mut self, watermark: u64) {
+        self.watermark = Some(watermark);
+        while self.queue.front().is_some_and(|packet| packet.number <= watermark) {
+            self.bytes -= self.queue.pop_front().map_or(0, |packet| packet.bytes.len());
+        }
+        while let Some(entry) = self.refilled.first_entry().filter(|entry| *entry.key() <= watermark) {
+            self.bytes -= entry.remove().bytes.len();
+        }
+    }
+
+    /// A batch came after its bucket: the next coarser one takes it, or none.
+    pub(super) fn late(&mut self, layout: &Layout, number: u64) {
+        let queued = self.queue.binary_search_by_key(&number, |packet| packet.number).ok();
+        let queued = queued.and_then(|at| self.queue.get_mut(at));
+        for packet in self.refilled.get_mut(&number).into_iter().chain(queued) {
+            packet.level = packet.level.and_then(|level| layout.coarser(self.partition, level));
+        }
+    }
+
+    /// Lets go of what is in the journal as well.
+    pub(super) fn forget_queued(&mut self) {
+        self.queue.clear();
+        self.refilled.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether Redis has everything, as far as is known.
+    pub(super) fn is_done(&self) -> bool {
+        self.watermark.is_some_and(|watermark| watermark >= self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(number: u64) -> Packet {
+        Packet { number, start: 0, level: Some(0), bytes: vec![0; 10].into(), figures: Vec::new().into() }
+    }
+
+    fn numbers(stream: &Stream, range: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+        range.filter(|number| matches!(stream.get(*number), Next::Packet(_))).collect()
+    }
+
+    #[test]
+    fn what_falls_back_further_is_found_again() {
+        let mut stream = Stream::new(1 << 16, 0, false);
+        (1..=9).for_each(|number| stream.push(packet(number)));
+        stream.applied(9);
+        assert!(stream.is_done() && stream.bytes == 0);
+        stream.applied(6);
+        assert!(matches!(stream.get(7), Next::Elsewhere));
+        stream.refill((7..=9).map(packet));
+        stream.applied(7);
+        // Redis falls back behind what is here of before.
+        stream.applied(2);
+        stream.refill((3..=6).map(packet));
+        assert_eq!(numbers(&stream, 1..=20), [3, 4, 5, 6, 8, 9]);
+        assert_eq!((stream.first_after(6), stream.bytes), (Some(8), 60));
+        stream.applied(9);
+        assert_eq!((stream.first_after(0), stream.bytes), (None, 0));
+        assert!(matches!(stream.get(10), Next::Nothing));
+    }
+}
