@@ -39,6 +39,8 @@ mod query;
 #[cfg(test)]
 mod query_http;
 #[cfg(test)]
+mod redis;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod statsd;
