@@ -21,6 +21,7 @@ mod holder;
 mod ini;
 mod machine;
 mod ports;
+mod redis;
 mod running;
 mod settings;
 mod store;

@@ -21,6 +21,7 @@ pub(super) fn check(patient: &Patient, report: &mut Report) {
             "store.url is memory:, which promises nothing over a crash; `file:DIRECTORY` keeps what was counted",
         ),
         StoreUrl::File(folder) => file(patient, report, folder),
+        StoreUrl::Redis(url) => super::redis::check(patient, report, url),
     }
 }
 

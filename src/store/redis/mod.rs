@@ -17,6 +17,7 @@
 mod beside;
 mod cluster;
 mod confirm;
+mod examine;
 mod fold;
 mod holder;
 mod layout;
@@ -33,6 +34,7 @@ mod stream;
 mod tenure;
 mod write;
 
+pub use examine::{Finding, examine};
 pub use settings::{Settings, is_address};
 
 use crate::clock::{self, Clock, WallMs};

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A difference of clocks that is worth a warning, in milliseconds.
-const SKEW_WARNED_MS: i64 = 500;
+pub(super) const SKEW_WARNED_MS: i64 = 500;
 
 /// What all threads know.
 pub(super) struct Shared {
@@ -228,7 +228,7 @@ fn differing(key: &str, theirs: &str, ours: &str) -> Failure {
 }
 
 /// What a refusal means, in plain words.
-fn cure(failure: &Failure) -> String {
+pub(super) fn cure(failure: &Failure) -> String {
     let meaning = match failure.code.as_str() {
         "OOM" => "it is out of memory (maxmemory): give it more",
         "READONLY" => "it is a replica and takes no writes",
