@@ -84,6 +84,41 @@ fn a_node_that_differs_is_refused_by_the_key() {
     drop(first);
 }
 
+/// What the doctor says of the store.
+fn doctor(launch: &Launch) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tallyd"));
+    command.arg("doctor").arg("--config").arg(launch.dir().join("tallyd.toml"));
+    for (name, value) in launch.environment() {
+        command.env(name, value);
+    }
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_with_a_redis() {
+    let mut redis = Server::start(&APPEND);
+    let launch = node(&redis.url(), None, "");
+    let says = |words: &str| {
+        let said = doctor(&launch);
+        assert!(said.contains(words), "{words} is not in {said}");
+    };
+    says("it writes an append-only file, and it has no replica");
+    says("it takes writes");
+    redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
+    says("maxmemory-policy is allkeys-lru");
+    redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
+    redis.cli(&["config", "set", "maxmemory", "1"]);
+    says("out of memory");
+    redis.cli(&["config", "set", "maxmemory", "0"]);
+    redis.cli(&["config", "set", "appendonly", "no"]);
+    says("set appendonly yes");
+    redis.cli(&["replicaof", "127.0.0.1", "1"]);
+    says("replica");
+    redis.kill();
+    says("Redis does not answer");
+}
+
 #[test]
 fn a_redis_that_evicts_is_refused() {
     let redis = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
