@@ -273,6 +273,8 @@ pub const FIGURE_LINES_MAX: usize = 6;
 pub const FIGURE_SLICES: usize = 5;
 /// Events in the ticker.
 pub const TICKER_EVENTS: usize = 20;
+/// A count of more events a day than this is not in the ticker: nobody reads one in four seconds.
+pub const TICKER_EVENTS_A_DAY: f64 = 20_000.0;
 /// Longest text of a mark in bytes.
 pub const MARK_BYTES_MAX: usize = 120;
 /// Marks of one day.

@@ -1,7 +1,6 @@
 //! What gauges stand at: now, and at the same time of an earlier day.
 
 use super::compare::Total;
-use super::cover::Kept;
 use super::watched::Watched;
 use crate::calendar::{DAY_MS, Span};
 use crate::clock::WallMs;
@@ -43,12 +42,17 @@ impl Watched {
 
     /// What stood at a moment, and when it last changed before that; `None` if nothing is known to have stood.
     pub(super) fn standing(&self, store: &dyn Store, at: WallMs) -> Result<Option<Stood>, StoreError> {
-        let width = |kept: &&Kept| store.ladder().width(kept.level).ms();
-        let reaches = |kept: &&Kept| kept.from <= at - BUCKETS_BACK * width(kept);
-        match self.kept.iter().find(reaches) {
-            Some(kept) => self.stood_at(store, kept.level, at, BUCKETS_BACK * width(&kept)),
-            None => Ok(None),
+        for kept in &self.kept {
+            let back = BUCKETS_BACK * store.ladder().width(kept.level).ms();
+            if kept.from <= at - 2 * back {
+                // What a finer level does not say, a coarser one may.
+                let found = self.stood_at(store, kept.level, at, back)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
         }
+        Ok(None)
     }
 
     /// What stands now, looked for further and further back: a gauge stands until it is changed.

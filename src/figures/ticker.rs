@@ -1,6 +1,7 @@
 //! The last events, as they were seen: names and amounts, nothing personal.
 
 use super::options::FigureRules;
+use super::plain::Plain;
 use super::slow::Look;
 use super::state::{Event, FigureKind};
 use super::words::Unit;
@@ -19,6 +20,12 @@ pub(super) struct Ticker {
 }
 
 impl Ticker {
+    /// Whether a figure's events are few enough to be read one by one.
+    pub(super) fn is_for(plain: &Plain) -> bool {
+        let counted = plain.watched.rules.kind == FigureKind::Count;
+        !(counted && plain.past.profile.events_a_day() > limits::TICKER_EVENTS_A_DAY)
+    }
+
     /// A counted figure moved.
     pub(super) fn note(&mut self, look: &Look<'_>, rules: &FigureRules, unit: Option<&Unit>, by: f64) {
         let Some(unit) = unit.filter(|_| matches!(rules.kind, FigureKind::Count | FigureKind::Money)) else {

@@ -109,6 +109,9 @@ impl Work {
         for plain in &mut self.figures {
             plain.look(look)?;
             for moved in plain.moved(&bounds, look.now) {
+                if !Ticker::is_for(plain) {
+                    continue;
+                }
                 let unit = plain.watched.units.get(moved.line);
                 self.ticker.note(look, &plain.watched.rules, unit, moved.by);
             }

@@ -14,7 +14,7 @@ mod store;
 mod warnings;
 mod web;
 
-pub use store::{BACKUPS, FILE as STORE_FILE, backup_path, open_stopped};
+pub use store::{BACKUPS, FILE as STORE_FILE, backup_path, fill, open_stopped};
 
 use crate::aggregate::Totals;
 use crate::aggregate::epoch::Epoch;

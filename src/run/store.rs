@@ -9,7 +9,7 @@ use crate::journal::{Directory, Journal};
 use crate::limits;
 use crate::store::embedded::{Disk, DiskError, EmbeddedStore, Rules};
 use crate::store::redis::{RedisStore, Settings};
-use crate::store::{Kept, Store, StoreError, StoreUrl};
+use crate::store::{Batch, Kept, Store, StoreError, StoreUrl};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// The directory in the store's that backups go to.
 pub const BACKUPS: &str = "backups";
+/// Batches of the past that are in memory alone at a time.
+const FILL_BATCHES: usize = 1_000;
+/// Batches of the past that are sealed together.
+const FILL_FOLDED: usize = 16;
 /// The file in the store's directory.
 pub const FILE: &str = "tallyd.redb";
 
@@ -166,6 +170,39 @@ pub fn open_stopped(config: &Config, now: WallMs) -> Result<Arc<dyn Store>, RunE
     let path = folder.join(FILE);
     fs::metadata(&path).map_err(|cause| RunError::Folder { path: path.clone(), cause })?;
     Ok(Arc::new(EmbeddedStore::on_disk(rules(config), config.idle.clone(), Disk::open(&path)?, now)?))
+}
+
+/// Fills a store that no service has open with batches of the past, oldest first. Nobody is told of them: for
+/// Graphite they never were.
+pub fn fill(config: &Config, batches: impl Iterator<Item = Batch>) -> Result<(), RunError> {
+    let StoreUrl::File(folder) = &config.store.url else {
+        return Err(RunError::System(io::Error::other("a store in memory has no past")));
+    };
+    make_folder(folder)?;
+    let rules = Rules { destinations: Vec::new(), ..rules(config) };
+    let mut now = 0;
+    let disk = Disk::open(&folder.join(FILE))?;
+    let mut store: Option<EmbeddedStore> = None;
+    let mut disk = Some(disk);
+    for (at, batch) in batches.enumerate() {
+        now = batch.bucket + config.flush.bucket.ms();
+        if let Some(disk) = disk.take() {
+            store = Some(EmbeddedStore::on_disk(rules.clone(), config.idle.clone(), disk, now)?);
+        }
+        let Some(store) = &store else { continue };
+        store.apply(batch, now)?;
+        if at % FILL_FOLDED == 0 {
+            store.fold(now, now)?;
+        }
+        if at % FILL_BATCHES == 0 {
+            store.checkpoint(now)?;
+        }
+    }
+    if let Some(store) = store {
+        store.fold(now, now)?;
+        store.checkpoint(now)?;
+    }
+    Ok(())
 }
 
 /// Tells the thread that writes checkpoints to end.

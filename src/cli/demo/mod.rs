@@ -4,12 +4,16 @@
 //! slower for a while. What is printed is what tallyd counted, not what was sent. Without a Graphite
 //! a small receiver stands in for it and shows the lines.
 
+mod history;
+
 use super::args::{Configured, Demo};
 use super::run::{self, Event};
+use crate::calendar::Calendar;
 use crate::clock::{self, Clock, WallMs};
 use crate::config::{self, Config};
-use crate::metric::{Kind, Series, Tally};
-use crate::run::{Addresses, Service, start};
+use crate::metric::{Kind, Tally};
+use crate::run::{Addresses, Service, fill, start};
+use crate::store::StoreUrl;
 use anyhow::Context;
 use chrono::{DateTime, Local};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -27,6 +31,14 @@ const DEPLOY_EVERY: f64 = 600.0;
 const DEPLOY_SLOW: f64 = 45.0;
 /// Ports tried upward from the usual one.
 const PORTS_TRIED: u16 = 100;
+/// The figures and pages of the shop.
+const PAGE: &str = include_str!("page.toml");
+/// What is looked at.
+const PAGES: [&str; 4] = ["home", "shoes", "hats", "cart"];
+/// Where the system says which zone it is in.
+const LOCAL_ZONE: &str = "/etc/localtime";
+/// Carts that are open at most.
+const CARTS_MAX: i64 = 60;
 /// Lines of a bucket that are shown.
 const LINES_SHOWN: usize = 12;
 
@@ -41,13 +53,15 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
         tempfile::Builder::new().prefix("tallyd-demo-").tempdir().context("no temporary directory")?;
     let (config, stand_in) = configuration(arguments, folder.path())?;
     let clock = Clock::system();
+    let calendar = *config.store.ladder.calendar();
+    remember(&config, &calendar, clock.now())?;
     let service = start(&config, &clock).context("the demo cannot start")?;
     let udp = service.addresses().udp.context("the demo has no UDP address")?;
     introduce(service.addresses(), arguments)?;
     if let Some(receiver) = stand_in {
         std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || show_lines(&receiver))?;
     }
-    let mut shop = Shop::open(&udp.to_string())?;
+    let mut shop = Shop::open(&udp.to_string(), calendar)?;
     let started = clock.now();
     let pause = Duration::from_secs(1) / BURSTS;
     let mut next_report = started + 1_000;
@@ -72,7 +86,7 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
 
 /// The shop alone, for a tallyd elsewhere.
 fn send_only(elsewhere: &str, seconds: Option<u64>, events: &run::Events) -> anyhow::Result<ExitCode> {
-    let mut shop = Shop::open(elsewhere)?;
+    let mut shop = Shop::open(elsewhere, Calendar::default())?;
     say(&format!("a made-up shop sends statsd lines to {elsewhere}. Ctrl-C ends it.\n"))?;
     let pause = Duration::from_secs(1) / BURSTS;
     loop {
@@ -90,6 +104,29 @@ fn send_only(elsewhere: &str, seconds: Option<u64>, events: &run::Events) -> any
     }
 }
 
+/// Puts the weeks before into the store, if that is one that stays.
+fn remember(config: &Config, calendar: &Calendar, now: WallMs) -> anyhow::Result<()> {
+    if !matches!(config.store.url, StoreUrl::File(_)) {
+        return Ok(());
+    }
+    let history = history::History {
+        calendar,
+        rates: Rates::SHOP,
+        bounds: config.aggregate.bounds,
+        salt: &config.aggregate.set_salt,
+        bucket_ms: config.flush.bucket.ms(),
+        random: fastrand::Rng::new(),
+    };
+    fill(config, history.until(now)).context("the shop's past cannot be written")
+}
+
+/// The zone of this machine, if it says so in the usual way.
+fn local_zone() -> Option<String> {
+    let link = std::fs::read_link(LOCAL_ZONE).ok()?;
+    let name = link.to_str()?.split_once("zoneinfo/")?.1.to_owned();
+    Calendar::new(&name, chrono::NaiveTime::MIN).map(|_| name)
+}
+
 /// The defaults, on loopback, on the usual ports or the next free ones.
 fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Option<TcpListener>)> {
     // What the shop sells is gone with it, unless somebody says where to keep it.
@@ -97,10 +134,13 @@ fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Opt
     let typed =
         arguments.graphite.iter().map(|address| ("TALLYD_GRAPHITE_ADDRESS".to_owned(), address.clone()));
     let configured = Configured::default();
-    let env = std::iter::once(store).chain(configured.environment()).chain(typed);
-    let mut config =
-        config::load(None, env).context("the demo cannot start with this environment or --graphite")?.config;
+    let zone = local_zone().map(|zone| ("TALLYD_COMPANY_TIMEZONE".to_owned(), zone));
+    let env = std::iter::once(store).chain(zone).chain(configured.environment()).chain(typed);
+    let mut config = config::native(PAGE, env)
+        .context("the demo cannot start with this environment or --graphite")?
+        .config;
     config.ingest.udp = vec![free_udp(8125)?];
+    config.figures.udp_port = config.ingest.udp.first().map_or(0, SocketAddr::port);
     config.ingest.tcp = Vec::new();
     config.ingest.unix = Vec::new();
     config.console.listen = Some(free_tcp(8126, 0)?);
@@ -141,6 +181,7 @@ fn introduce(addresses: &Addresses, arguments: &Demo) -> anyhow::Result<()> {
     };
     say(&format!(
         "tallyd demo: a made-up shop sends statsd lines, tallyd counts them. Ctrl-C ends it.\n\n\
+         \x20 the page   http://{http}/\n\
          \x20 lines in   udp {udp}      try: echo 'signups:1|c' | nc -u -w1 127.0.0.1 {port}\n\
          \x20 the books  http://{http}/api/v1/status\n\
          \x20 metrics    http://{http}/metrics\n\
@@ -201,46 +242,63 @@ fn report(service: &Service, started: WallMs, now: WallMs) -> anyhow::Result<()>
 
 fn total(service: &Service, kind: Kind, name: &str, from: WallMs, to: WallMs) -> Option<Tally> {
     let bounds = service.store().bounds();
-    let series = [Series::new(kind, name)];
-    let readings = service.store().read(&series, 0, from, to + 1).ok()?.pop()?;
-    readings.into_iter().map(|reading| reading.tally).reduce(|mut all, part| {
+    let series = service.store().series(&|series| series.kind() == kind && series.split().0 == name).ok()?;
+    let readings = service.store().read(&series, 0, from, to + 1).ok()?;
+    readings.into_iter().flatten().map(|reading| reading.tally).reduce(|mut all, part| {
         all.merge(part, &bounds);
         all
     })
+}
+
+/// How many of what come in a second when the shop is at its busiest.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    views: f64,
+    signups: f64,
+    orders: f64,
+}
+
+impl Rates {
+    const SHOP: Self = Self { views: 40.0, signups: 0.4, orders: 0.2 };
 }
 
 /// The made-up shop.
 struct Shop {
     socket: UdpSocket,
     random: fastrand::Rng,
+    calendar: Calendar,
+    clock: Clock,
     opened: std::time::Instant,
     open_carts: i64,
     deployed_at: Option<f64>,
 }
 
 impl Shop {
-    fn open(tallyd: &str) -> anyhow::Result<Self> {
+    fn open(tallyd: &str, calendar: Calendar) -> anyhow::Result<Self> {
         let place = tallyd.to_socket_addrs().ok().and_then(|mut places| places.next());
         let place = place.with_context(|| format!("{tallyd} is no HOST:PORT that can be found"))?;
         let any = if place.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
         let socket = UdpSocket::bind(any).context("no socket for the shop")?;
         socket.connect(place).context("the shop cannot reach tallyd")?;
-        let random = fastrand::Rng::new();
-        Ok(Self { socket, random, opened: clock::monotonic_now(), open_carts: 12, deployed_at: None })
+        let (random, clock) = (fastrand::Rng::new(), Clock::system());
+        let opened = clock::monotonic_now();
+        Ok(Self { socket, random, calendar, clock, opened, open_carts: 12, deployed_at: None })
     }
 
     /// A twentieth of a second of business, in one datagram for each thing that happens.
     fn burst(&mut self) -> anyhow::Result<()> {
         let age = clock::elapsed(self.opened).as_secs_f64();
-        // Business comes in waves.
-        let wave = 1.0 + 0.5 * (age / 17.0).sin();
-        for _ in 0..self.arrivals(2.0 * wave) {
+        // Business comes in waves, on top of the day's own.
+        let wave = 1.0 + 0.3 * (age / 17.0).sin();
+        let busy = wave * history::curve(&self.calendar, self.clock.now()) / f64::from(BURSTS);
+        for _ in 0..arrivals(&mut self.random, Rates::SHOP.views * busy) {
             self.view()?;
         }
-        for _ in 0..self.arrivals(0.04 * wave) {
-            self.send("signups:1|c")?;
+        for _ in 0..arrivals(&mut self.random, Rates::SHOP.signups * busy) {
+            let plan = plan(&mut self.random);
+            self.send(&format!("signups:1|c\nplans.{plan}:1|c"))?;
         }
-        for _ in 0..self.arrivals(0.02 * wave) {
+        for _ in 0..arrivals(&mut self.random, Rates::SHOP.orders * busy) {
             self.order(age)?;
         }
         if age >= self.deployed_at.map_or(DEPLOY_AT, |last| last + DEPLOY_EVERY) {
@@ -248,44 +306,67 @@ impl Shop {
             self.send("deploys.shop:1|c")?;
         }
         let drift = self.random.i64(-1..=1);
-        self.open_carts = (self.open_carts + drift).max(0);
+        self.open_carts = (self.open_carts + drift).clamp(0, CARTS_MAX);
         self.send(&format!("carts.open:{}|g", self.open_carts))
     }
 
     fn view(&mut self) -> anyhow::Result<()> {
-        // Few visitors look at much: the product of two dice favours low numbers.
-        let visitor = (self.random.f64() * self.random.f64() * 3_000.0) as u32;
-        let page = ["home", "shoes", "hats", "cart"].get(self.random.usize(..4)).copied().unwrap_or("home");
-        let render = self.log_normal(38.0, 0.5);
-        self.send(&format!(
-            "page_views:1|c\nvisitors:user-{visitor}|s\npage.time:{render:.1}|ms|#page:{page}"
-        ))
+        let visitor = visitor(&mut self.random);
+        let page = PAGES.get(self.random.usize(..PAGES.len())).copied().unwrap_or("home");
+        let render = log_normal(&mut self.random, 38.0, 0.5);
+        self.send(&format!("page_views:1|c\nvisitors:{visitor}|s\npage.time:{render:.1}|ms|#page:{page}"))
     }
 
     fn order(&mut self, age: f64) -> anyhow::Result<()> {
-        let cents = (self.log_normal(49.0, 0.6) * 100.0).round() / 100.0;
+        let price = (log_normal(&mut self.random, 49.0, 0.6) * 100.0).round() / 100.0;
+        let money = if self.random.f64() < 0.15 { "revenue.usd" } else { "revenue" };
         let slow = if self.deployed_at.is_some_and(|last| age < last + DEPLOY_SLOW) { 2.2 } else { 1.0 };
-        let time = self.log_normal(240.0 * slow, 0.4);
-        self.send(&format!("orders:1|c\nrevenue:{cents:.2}|c\ncheckout.time:{time:.0}|ms"))
+        let time = log_normal(&mut self.random, 240.0 * slow, 0.4);
+        if self.random.f64() < 1.0 / 60.0 {
+            self.send("refunds:1|c")?;
+        }
+        self.send(&format!("orders:1|c\n{money}:{price:.2}|c\ncheckout.time:{time:.0}|ms"))
     }
 
     fn send(&self, lines: &str) -> anyhow::Result<()> {
         self.socket.send(lines.as_bytes()).map(drop).context("the shop cannot send to tallyd")
     }
+}
 
-    /// How many of something that happens `rate` times a burst on average happen in this one.
-    fn arrivals(&mut self, rate: f64) -> u32 {
-        let (limit, mut product, mut count) = ((-rate).exp(), self.random.f64(), 0);
-        while product > limit {
-            product *= self.random.f64();
-            count += 1;
-        }
-        count
-    }
+/// Few visitors look at much: the product of two dice favours low numbers.
+fn visitor(random: &mut fastrand::Rng) -> String {
+    format!("user-{}", (random.f64() * random.f64() * 9_000.0) as u32)
+}
 
-    fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
-        let angle = self.random.f64() * std::f64::consts::TAU;
-        let length = (-2.0 * (1.0 - self.random.f64()).ln()).sqrt();
-        median * (spread * length * angle.cos()).exp()
+/// What is signed up for.
+fn plan(random: &mut fastrand::Rng) -> &'static str {
+    match random.u32(..20) {
+        0 => "team",
+        1..=5 => "pro",
+        _ => "free",
     }
+}
+
+/// How many of something there are where `mean` are usual.
+fn arrivals(random: &mut fastrand::Rng, mean: f64) -> u64 {
+    if mean > 50.0 {
+        // So many are a bell.
+        return (mean + mean.sqrt() * bell(random)).round().max(0.0) as u64;
+    }
+    let (limit, mut product, mut count) = ((-mean).exp(), random.f64(), 0);
+    while product > limit {
+        product *= random.f64();
+        count += 1;
+    }
+    count
+}
+
+fn bell(random: &mut fastrand::Rng) -> f64 {
+    let angle = random.f64() * std::f64::consts::TAU;
+    let length = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
+    length * angle.cos()
+}
+
+fn log_normal(random: &mut fastrand::Rng, median: f64, spread: f64) -> f64 {
+    median * (spread * bell(random)).exp()
 }
