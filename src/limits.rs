@@ -212,6 +212,10 @@ pub const HTTP_BUFFER_BYTES: usize = 64 << 10;
 pub const HTTP_HEAD_SECS: u64 = 60;
 /// What was sent over HTTP and is not acknowledged for so long ends the connection, in milliseconds.
 pub const HTTP_UNREAD_MS: u32 = 20_000;
+/// When so many HTTP connections are gone, their memory is given back to the system: some 10 MB.
+pub const HTTP_CONNECTIONS_GONE: usize = 1_000;
+/// How often that is looked at, in milliseconds.
+pub const HTTP_GONE_MS: u64 = 5_000;
 /// Largest body of a request in bytes: a mark.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 << 10;
 /// Streams of live pages at a time.

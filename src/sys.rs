@@ -133,6 +133,16 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     Some(hard)
 }
 
+/// Gives memory that was freed back to the system, where its allocator would keep it for later.
+pub fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "the C library's allocator has no safe wrapper")]
+    // SAFETY: malloc_trim takes no pointer and locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// What the kernel gave a socket as its receive buffer, in the bytes that were asked for.
 pub fn receive_buffer(socket: &impl AsFd) -> io::Result<usize> {
     use nix::sys::socket::{getsockopt, sockopt};

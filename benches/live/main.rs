@@ -9,7 +9,7 @@
 //! thousand of them add 100 ms, shared with their readers. A connection is a task, hyper's buffers (8 KiB for a
 //! request's head) and a few hundred bytes of ours: 11 KiB.
 //!
-//! Latencies are over all readers and rounds. RSS is the process's own (VmRSS), less what it had before the first
+//! Latencies are over all readers and rounds. RSS is the process's own (`VmRSS`), less what it had before the first
 //! reader came. `cargo bench --bench live` measures; without `--bench` it runs at toy size.
 
 #![expect(
@@ -22,7 +22,7 @@
 mod readers;
 mod subject;
 
-use readers::Readers;
+use readers::{Latencies, Readers};
 use std::time::Duration;
 use subject::Subject;
 use tallyd::clock;
@@ -49,7 +49,8 @@ const TOY: Size = Size { viewers: &[1, 50], rounds: 3, stuck: 0, beside: 0, cut:
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     let size = if full { FULL } else { TOY };
-    tallyd::sys::raise_descriptor_limit().expect("a limit of open files");
+    let allowed = tallyd::sys::raise_descriptor_limit();
+    assert!(!full || allowed.is_none_or(|allowed| allowed > 12_000), "`ulimit -n` is too low: {allowed:?}");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     println!(
         "{} rounds; ms from datagram to reader: median, 99th percentile, most; RSS of a reader",
@@ -66,7 +67,7 @@ fn main() {
         assert!(!full || count < 1_000 || each <= 12 << 10, "more than 12 KiB each");
         drop(readers);
         if count > 1_000 {
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(2 * Duration::from_millis(tallyd::limits::HTTP_GONE_MS));
             let left = subject.rss_bytes().saturating_sub(before);
             println!("              after they left: {:.1} MB more than before they came", mb(left));
         }
@@ -84,13 +85,16 @@ fn beside_stuck(runtime: &tokio::runtime::Runtime, size: &Size) {
     let stuck = readers::stuck(&subject, size.stuck);
     let started = clock::monotonic_now();
     assert_eq!(subject.connections(), size.beside + size.stuck);
-    let latencies = readers.rounds(&subject, size.rounds);
-    let most = subject.rss_bytes().saturating_sub(before);
+    let (mut latencies, mut most) = (Vec::new(), 0);
     while subject.connections() > size.beside && clock::elapsed(started) < 2 * size.cut {
-        readers.round(&subject);
+        latencies.extend(readers.round(&subject));
+        most = most.max(subject.rss_bytes().saturating_sub(before));
     }
     let (gone, left) = (clock::elapsed(started), subject.connections());
+    let latencies = Latencies::of(latencies);
     println!("{:>6} viewers beside {} that read nothing   {latencies}", size.beside, size.stuck);
+    // What they cost is given back a little later.
+    std::thread::sleep(2 * Duration::from_millis(tallyd::limits::HTTP_GONE_MS));
     println!(
         "              these cost {:.1} MB at most; {} were cut within {:.1} s; then {:.1} MB more than before",
         mb(most),

@@ -57,7 +57,7 @@ impl Readers {
             let (ours, port) = (Arc::clone(&watched), subject.http);
             tasks.spawn_on(async move { ours.read(index, port).await }, runtime.handle());
             if index % AT_ONCE == AT_ONCE - 1 || index == count - 1 {
-                watched.wait(|| watched.connected.load(Ordering::Relaxed) == index + 1, "connected");
+                wait(|| watched.connected.load(Ordering::Relaxed) == index + 1, "connected");
             }
         }
         Self { watched, _tasks: tasks }
@@ -72,27 +72,32 @@ impl Readers {
         watched.wanted.fetch_add(1, Ordering::Relaxed);
         let sent = clock::elapsed(watched.started).as_micros() as u64;
         subject.send("signups:1|c");
-        watched.wait(|| watched.count.load(Ordering::Relaxed) == watched.seen.len(), "saw the number");
+        wait(|| watched.count.load(Ordering::Relaxed) == watched.seen.len(), "saw the number");
         let took = |seen: &AtomicU64| seen.load(Ordering::Relaxed).saturating_sub(sent) as f64 / 1_000.0;
         watched.seen.iter().map(took).collect()
     }
 
     pub(crate) fn rounds(&self, subject: &Subject, rounds: usize) -> Latencies {
-        let mut all: Vec<f64> = (0..rounds).flat_map(|_| self.round(subject)).collect();
+        Latencies::of((0..rounds).flat_map(|_| self.round(subject)).collect())
+    }
+}
+
+impl Latencies {
+    pub(crate) fn of(mut all: Vec<f64>) -> Self {
         all.sort_by(f64::total_cmp);
-        Latencies(all)
+        Self(all)
+    }
+}
+
+fn wait(done: impl Fn() -> bool, what: &str) {
+    let started = clock::monotonic_now();
+    while !done() {
+        assert!(clock::elapsed(started) < PATIENCE, "not everybody {what}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 impl Watched {
-    fn wait(&self, done: impl Fn() -> bool, what: &str) {
-        let started = clock::monotonic_now();
-        while !done() {
-            assert!(clock::elapsed(started) < PATIENCE, "not everybody {what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     async fn read(&self, index: usize, port: u16) {
         let mut stream = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         stream.write_all(request(port).as_bytes()).await.unwrap();

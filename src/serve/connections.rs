@@ -6,7 +6,7 @@
 
 use super::access::Peer;
 use super::live::Guests;
-use crate::limits;
+use crate::{limits, sys};
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves connections for ever.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let guests = Guests::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_PER_ADDRESS_MAX);
+    tokio::spawn(give_memory_back(guests.clone()));
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -53,6 +54,20 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             }
             drop(guest);
         });
+    }
+}
+
+/// After many have left, such as at the end of a day: the allocator would keep their memory for those that come.
+async fn give_memory_back(guests: Guests) {
+    let mut most = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(limits::HTTP_GONE_MS)).await;
+        let here = guests.count();
+        most = most.max(here);
+        if most - here >= limits::HTTP_CONNECTIONS_GONE {
+            most = here;
+            tokio::task::spawn_blocking(sys::give_memory_back).await.ok();
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub use status::GraphiteStatus;
 
 use crate::aggregate::Totals;
 use crate::clock::Clock;
-use crate::figures::Engine;
+use crate::figures::{Engine, PageState};
 use crate::health::Books;
 use crate::limits;
 use crate::metric::Kind;
@@ -113,10 +113,11 @@ impl Server {
         connections::serve(listener, router).await;
     }
 
-    /// Whether the figures are looked at, and what they are made of ticks: only then is a page live.
-    fn figures_look(&self) -> bool {
-        let last = self.books.last_tick_ms.load(Ordering::Relaxed).max(self.started_ms);
-        self.clock.now() - last < limits::LIVE_STILL_MS
+    /// Whether a page's figures are looked at, and what they are made of ticks: only then is the page live.
+    fn is_looked_at(&self, state: &PageState) -> bool {
+        let tick = self.books.last_tick_ms.load(Ordering::Relaxed).max(self.started_ms);
+        let look = state.at_ms.max(self.started_ms);
+        self.clock.now() - tick.min(look) < limits::LIVE_STILL_MS
     }
 }
 

@@ -6,6 +6,7 @@
 
 const assert = require("node:assert/strict");
 const { spawn } = require("node:child_process");
+const dgram = require("node:dgram");
 const net = require("node:net");
 const http = require("node:http");
 const { becomes, launch, open } = require("./browser.js");
@@ -83,7 +84,10 @@ class Proxy {
     upstream.on("error", () => client.destroy());
     upstream.on("close", () => this.mode === "half-open" || client.destroy());
     client.on("close", () => upstream.destroy());
-    client.on("data", (bytes) => this.mode === "half-open" || upstream.write(bytes));
+    client.on("data", (bytes) => {
+      if (this.mode === "no streams" && bytes.includes("GET /api/v1/live?")) client.end("HTTP/1.1 503 No Streams\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+      else if (this.mode !== "half-open") upstream.write(bytes);
+    });
     upstream.on("data", (bytes) => this.mode === "half-open" || client.write(bytes));
   }
 
@@ -108,11 +112,16 @@ async function cut(kind, { page, proxy, server }) {
     proxy.cut("half-open");
     await page.clock.fastForward(3600000);
   } else proxy.cut(kind);
+  if (kind === "half-open") {
+    await becomes(page, "late", STALE_MS);
+    assert.match(await page.locator("#health").innerText(), /^\d+ s behind$/);
+  }
   await becomes(page, "stale", STALE_MS + BUSY_MS);
   const stale = Date.now() - from;
   const told = await page.locator("#banner").innerText();
   assert.match(told, /^Not live since \d\d:\d\d:\d\d, trying again/);
   assert.match(await page.title(), /^\(stale\) /);
+  assert.match(await page.locator("#say").textContent(), /^Connection lost\. Not live since \d\d:\d\d:\d\d\.$/);
   await sleep(Math.max(0, away - stale));
   if (kind === "killed") await server.start();
   else proxy.restore();
@@ -121,7 +130,26 @@ async function cut(kind, { page, proxy, server }) {
   const live = Date.now() - back;
   assert(!(await page.title()).startsWith("(stale)"));
   assert(await page.locator("#banner").isHidden());
+  assert.match(await page.locator("#say").textContent(), /^Live again\. /);
   return { kind, away: Math.round(away), stale, live };
+}
+
+/** A proxy that lets no stream through: the page asks, and is live all the same. */
+async function asksWithoutStreams(browser, proxy, address) {
+  proxy.cut("no streams");
+  const page = await open(browser, {}, [/net::ERR_|Failed to load resource/]);
+  await page.goto(address);
+  await page.waitForFunction(() => document.getElementById("age").textContent === "data every few seconds");
+  const socket = dgram.createSocket("udp4");
+  socket.send("polled:7|c", Number(environment.TALLYD_INGEST_UDP.split(":").pop()), "127.0.0.1");
+  await page.waitForFunction(() => document.querySelector(".hero .val")?.textContent === "7");
+  socket.close();
+  assert(await page.evaluate(() => document.documentElement.classList.contains("page-live")));
+  // The stream is taken up again as soon as it is let through.
+  proxy.restore();
+  await page.waitForFunction(() => document.getElementById("age").textContent.startsWith("data 0 s"));
+  await page.assertClean();
+  await page.context().close();
 }
 
 (async () => {
@@ -148,6 +176,7 @@ async function cut(kind, { page, proxy, server }) {
     }
     assert.equal(await page.evaluate(() => window.neverReloaded), true, "the page was loaded again");
     await page.assertClean();
+    await asksWithoutStreams(browser, proxy, address);
     const worst = (name) => Math.max(...cuts.map((done) => done[name]));
     console.log(JSON.stringify({ cuts: cuts.length, stale_ms: worst("stale"), live_ms: worst("live") }));
   } finally {

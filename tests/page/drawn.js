@@ -22,10 +22,14 @@ function serve(shown) {
       response.end(asked.get("tv") ? shown.case.tv : asked.get("dark") ? shown.case.dark : shown.case.html);
     } else if (url.pathname === "/api/v1/live") {
       response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
-      if (shown.silent) return;
       response.write(`event: state\ndata: ${JSON.stringify(shown.case.state)}\n\n`);
       const timer = setInterval(() => response.write(`event: beat\ndata: {"at_ms": ${shown.case.state.at_ms}}\n\n`), 1000);
+      shown.end = () => response.end();
       response.on("close", () => clearInterval(timer));
+    } else if (url.pathname === "/api/v1/live.json") {
+      // Asked for where this machine is so busy that beats are late.
+      response.writeHead(200, { "Content-Type": "application/json" });
+      response.end(JSON.stringify(shown.case.state));
     } else if (url.pathname.startsWith("/assets/")) {
       const name = path.basename(url.pathname);
       response.writeHead(200, { "Content-Type": TYPES[path.extname(name)] });
@@ -165,6 +169,25 @@ async function keyboard(browser, address) {
   await page.context().close();
 }
 
+/** A page that is older than its server loads itself again, once, and not before the server shows that it answers. */
+async function reloadsForANewBuild(browser, address, shown) {
+  const page = await open(browser, {});
+  let loads = 0;
+  page.on("load", () => {
+    loads += 1;
+  });
+  await page.goto(address);
+  await becomes(page, "live");
+  const old = shown.case;
+  shown.case = { ...old, html: old.html.replace('data-build="0.1.0"', 'data-build="0.2.0"'), state: { ...old.state, build: "0.2.0" } };
+  shown.end();
+  await page.waitForFunction(() => document.documentElement.dataset.build === "0.2.0");
+  await becomes(page, "live");
+  assert.equal(loads, 2);
+  shown.case = old;
+  await page.context().close();
+}
+
 (async () => {
   const shown = { case: null };
   const server = await serve(shown);
@@ -181,6 +204,7 @@ async function keyboard(browser, address) {
     }
     shown.case = cases.find((known) => known.name === "whole");
     await keyboard(browser, address);
+    await reloadsForANewBuild(browser, address, shown);
     console.log(JSON.stringify({ cases: cases.length }));
   } finally {
     await browser.close();

@@ -42,3 +42,56 @@ impl http_body::Body for LiveBody {
         Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::PageState;
+    use crate::serve::live::places::Places;
+    use http_body::Body as _;
+    use std::task::Waker;
+
+    fn state(version: u64) -> Arc<PageState> {
+        Arc::new(PageState { version, ..PageState::default() })
+    }
+
+    /// What the connection sends when it has room now; `None` while there is nothing to send.
+    fn next(body: &mut LiveBody) -> Option<String> {
+        match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(frame) => {
+                let bytes = frame.unwrap().unwrap().into_data().unwrap();
+                Some(String::from_utf8(bytes.to_vec()).unwrap())
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn whoever_is_slow_gets_the_newest_state_and_no_queue() {
+        let first = Arc::new(Frame::first(state(1), 0));
+        let sender = watch::Sender::new(first);
+        let mut body = LiveBody::new(sender.subscribe(), Places::new().take(None).unwrap());
+        let publish = |next: Frame| {
+            sender.send_replace(Arc::new(next));
+        };
+        let now = || Arc::clone(&sender.borrow());
+        assert!(next(&mut body).unwrap().starts_with("event: state\ndata: {\"version\":1,"));
+        assert_eq!(next(&mut body), None);
+        // In time: a change, even where a beat came since.
+        publish(now().changed(state(2), 0));
+        publish(now().beat(1_000));
+        assert!(next(&mut body).unwrap().starts_with("event: change\ndata: {\"since\":1,\"version\":2,"));
+        publish(now().beat(2_000));
+        assert_eq!(next(&mut body).unwrap(), "event: beat\ndata: {\"at_ms\":2000}\n\n");
+        // Too late for two changes: all of the last one, and nothing after it.
+        for version in 3..6 {
+            publish(now().changed(state(version), 0));
+        }
+        assert!(next(&mut body).unwrap().starts_with("event: state\ndata: {\"version\":5,"));
+        assert_eq!(next(&mut body), None);
+        // The end of the page is the end of the stream.
+        drop(sender);
+        let end = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(end, Poll::Ready(None)));
+    }
+}

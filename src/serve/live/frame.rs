@@ -5,6 +5,7 @@
 use crate::clock::WallMs;
 use crate::figures::PageState;
 use crate::figures::state::{Event, Figure, Mark, Unplaced};
+use crate::limits;
 use bytes::Bytes;
 use serde::Serialize;
 use std::sync::{Arc, OnceLock};
@@ -43,6 +44,11 @@ impl Frame {
     /// The one after it, when nothing did.
     pub(super) fn beat(&self, now: WallMs) -> Self {
         Self::new(Arc::clone(&self.news), now)
+    }
+
+    /// Whether it was made lately: there is one each second while the figures are looked at.
+    pub(super) fn is_fresh(&self, now: WallMs) -> bool {
+        now - self.at < limits::LIVE_STILL_MS
     }
 
     /// Version of the state.

@@ -70,7 +70,7 @@ async fn pump(
         let now = server.clock.now();
         let next = match changed {
             Ok(Ok(())) => before.changed(Arc::clone(&states.borrow_and_update()), now),
-            Err(_) if server.figures_look() => before.beat(now),
+            Err(_) if server.is_looked_at(&states.borrow()) => before.beat(now),
             Err(_) => continue,
             Ok(Err(_)) => return,
         };
@@ -116,14 +116,14 @@ pub(super) async fn once(
     let Some(frames) = live.page(query.as_deref()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };
-    if !server.figures_look() {
+    let frame = Arc::clone(&frames.borrow());
+    if !frame.is_fresh(server.clock.now()) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the figures stand still\n").into_response();
     }
-    let json = frames.borrow().json();
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, json).into_response()
+    (headers, frame.json()).into_response()
 }

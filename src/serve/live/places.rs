@@ -53,6 +53,11 @@ impl Guests {
         here.all += 1;
         Some(Guest { counts: Arc::clone(&self.0), asker })
     }
+
+    /// How many are here.
+    pub(in crate::serve) fn count(&self) -> usize {
+        self.0.here.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
 }
 
 impl Drop for Guest {

@@ -232,7 +232,8 @@ fn a_mark_is_put_by_those_who_may() {
         assert!(time::now() < deadline, "no marks: {data}");
         data = listener.news().1;
     }
-    assert_eq!(data["marks"][0]["text"], "deploy web");
+    let texts: Vec<_> = data["marks"].as_array().unwrap().iter().map(|mark| &mark["text"]).collect();
+    assert!(texts.iter().any(|text| *text == "deploy web"), "{texts:?}");
 
     assert_eq!(put(&[("Origin", "https://elsewhere.example")], "deploy web").status, 421);
     assert_eq!(put(&[("Origin", "null")], "deploy web").status, 421);
