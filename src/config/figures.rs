@@ -172,8 +172,7 @@ fn figure(entry: &mut Entry<'_>) -> FigureRules {
             Reason::new("it is missing", "write the ids of two figures, such as [\"orders\", \"signups\"]"),
         );
     }
-    let id =
-        entry.get("id", id).unwrap_or_else(|| if is_id(&metric) { metric.clone() } else { String::new() });
+    let id = entry.get("id", id).unwrap_or_else(|| id_of(&metric));
     let named_badly = entry.has("metric") && metric.is_empty();
     if id.is_empty() && !entry.has("id") && !named_badly {
         entry.mistake("id", Reason::new("it is missing", "write a short name, such as \"signups\""));
@@ -222,14 +221,20 @@ fn metric(raw: Raw<'_>) -> Result<String, Reason> {
     Err(Reason::new(problem, "write a metric's name such as \"signups\", or a pattern such as \"revenue.*\""))
 }
 
+/// The id of a figure that is given none: its metric's name, of a pattern what stands before its first wildcard
+/// (`revenue.*` is `revenue`), or nothing where that is no id.
+fn id_of(metric: &str) -> String {
+    let fixed = metric.split(['*', '?', '[', '{']).next().unwrap_or_default().trim_end_matches('.');
+    if is_id(fixed) { fixed.to_owned() } else { String::new() }
+}
+
 fn is_id(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn id(raw: Raw<'_>) -> Result<String, Reason> {
     words(raw).and_then(|id| {
-        let plain = id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-        plain
+        is_id(&id)
             .then_some(id)
             .ok_or_else(|| Reason::new("an id is letters, digits, - _ and .", "write \"signups\""))
     })

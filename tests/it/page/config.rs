@@ -41,6 +41,8 @@ fn what_is_left_out_is_made_of_what_is_there() {
     assert_eq!((figures[0].id.as_str(), figures[0].label.as_str()), ("page_views", "Page views"));
     assert_eq!((figures[0].kind, figures[1].decimals), (FigureKind::Count, 2));
     assert_eq!(figures[1].currency.as_deref(), Some("USD"));
+    let pattern = read("[[figure]]\nmetric = 'revenue.*'").unwrap().config.figures.figures;
+    assert_eq!((pattern[0].id.as_str(), pattern[0].label.as_str()), ("revenue", "Revenue"));
     assert!(loaded.config.figures.pages.is_empty() && read("").unwrap().config.store.figures.is_empty());
 }
 
@@ -49,7 +51,7 @@ fn every_mistake_names_its_key_its_value_and_its_cure() {
     let figure = "[[figure]]\nid = 'signups'\nmetric = 'signups'\n";
     let mistakes = [
         ("[[figure]]\nid = 'x'", "figure.x.metric", "write the metric's name"),
-        ("[[figure]]\nlabel = 'x'\nmetric = 'a.*'", "figure[1].id", "write a short name"),
+        ("[[figure]]\nlabel = 'x'\nmetric = '*.a'", "figure[1].id", "write a short name"),
         ("[[figure]]\nmetric = '*'", "figure[1].metric = \"*\"", "everything that comes in"),
         ("[[figure]]\nmetric = 'a;b=c'", "figure[1].metric", "no blanks and no tags"),
         ("[[figure]]\nmetric = 'a'\nlabels = 'A'", "figure[1].labels", "did you mean \"label\"?"),
