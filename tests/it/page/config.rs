@@ -32,6 +32,15 @@ fn the_example_of_figures_and_pages_is_read() {
 }
 
 #[test]
+fn what_the_document_says_of_figures_is_read() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/page.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let block = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let loaded = read(block).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((loaded.config.figures.figures.len(), loaded.config.figures.pages.len()), (5, 1));
+}
+
+#[test]
 fn what_is_left_out_is_made_of_what_is_there() {
     let loaded = read(
         "[[figure]]\nmetric = 'page_views'\n[[figure]]\nmetric = 'fees'\nkind = 'money'\ncurrency = 'usd'",

@@ -49,13 +49,19 @@ fn profile(days: &VecDeque<(NaiveDate, [f64; 24])>) -> Profile {
     profile
 }
 
-/// When an alarm comes after the last event.
+/// When an alarm comes after the last event, to the minute. Expectation only grows, so that halving finds it.
 fn alarm_at(profile: &Profile, days: &Days, last: i64) -> i64 {
-    let mut at = last;
-    while silence(profile.expected(days, last, at), profile.events_a_day()) != Some(Silence::Alarm) {
-        at += MINUTE;
+    let (mut early, mut late) = (0, 4 * DAY / MINUTE);
+    while early < late {
+        let between = i64::midpoint(early, late);
+        let expected = profile.expected(days, last, last + between * MINUTE);
+        if silence(expected, profile.events_a_day()) == Some(Silence::Alarm) {
+            late = between;
+        } else {
+            early = between + 1;
+        }
     }
-    at
+    last + late * MINUTE
 }
 
 struct Played {
