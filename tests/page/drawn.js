@@ -198,7 +198,7 @@ async function reloadsForANewBuild(browser, address, shown) {
       await withoutScripts(browser, address, shown);
       await withScripts(browser, address, shown);
     }
-    for (const name of ["whole", "partial", "hostile"]) {
+    for (const name of ["whole", "large", "partial", "hostile"]) {
       shown.case = cases.find((known) => known.name === name);
       await sizes(browser, address, shown);
     }

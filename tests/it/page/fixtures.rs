@@ -267,6 +267,26 @@ fn with_hero(change: impl FnOnce(&mut Figure)) -> PageState {
     state
 }
 
+/// Long numbers with all that can stand beside them.
+fn large() -> PageState {
+    let mut state = whole();
+    let both = |first: &str, second: &str| {
+        vec![
+            compare("vs last Mon by 14:05", first, Some("+11 %"), Tone::Up),
+            compare("vs yesterday by 14:05", second, Some("+54 %"), Tone::Up),
+        ]
+    };
+    for figure in &mut state.figures {
+        figure.usual = Some("usual by now 1,896,543".to_owned());
+        figure.compare = both("+1,187,728", "+1,442,110");
+        figure.values[0] = value("", "1,970,422", 1_970_422.0);
+    }
+    state.figures[0].values[0] = value("", "9,834", 9_834.0);
+    state.figures[1].values =
+        vec![value("€", "1,235,513.32", 1_235_513.32), value("$", "41,620.40", 41_620.4)];
+    state
+}
+
 /// Texts that must stay texts.
 pub(crate) const HOSTILE: [&str; 12] = [
     "<script>window.hacked=1</script>",
@@ -441,6 +461,7 @@ fn of_the_page() -> Vec<Case> {
         case("partial", partial, &["≈", "approximate: 24 datagrams dropped by the kernel"]),
         case("pages", pages, &["Sales", "clocks change today"]),
         case("guessed", guessed, &["Seen, not placed", "checkout.time", "a guess"]),
+        case("large", large(), &["1,235,513.32", "usual by now 1,896,543"]),
         case("empty", empty, &["Nothing has come in yet"]),
         case("one", lone, &["184"]),
         case("two", pair, &["Revenue"]),
