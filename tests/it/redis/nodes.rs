@@ -13,7 +13,7 @@ pub(crate) const SETTLED: Duration = Duration::from_secs(60);
 pub(crate) fn node(url: &str, graphite: Option<&Sink>, more: &str) -> Launch {
     let toml = format!(
         "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\n[graphite]\nresend = \"3s\"\n\
-         [[figure]]\nmetric = \"shop.*\"\n[rollup]\nfigures = {{ \"10s\" = \"8h\", \"1m\" = \"1d\" }}\n{more}"
+         [[figure]]\nid = \"shop\"\nmetric = \"shop.*\"\n[rollup]\nfigures = {{ \"10s\" = \"8h\", \"1m\" = \"1d\" }}\n{more}"
     );
     let launch = Launch::native(&toml);
     let journal = launch.dir().join("journal").display().to_string();
