@@ -138,3 +138,37 @@ fn a_slot_that_falls_back_again_and_again_ends_with_every_batch_once() {
     println!("{rolled_back} rollbacks");
     assert!(rolled_back > 0);
 }
+
+#[test]
+fn two_holders_at_once_fold_every_batch_once() {
+    let redis = Server::start(&NOTHING);
+    let slow = Proxy::slow(redis.port, Duration::from_millis(20));
+    let url = format!("redis://127.0.0.1:{}", slow.port);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut random = StdRng::seed_from_u64(7);
+    let mut nodes = [1, 2].map(|producer| Node::new(&url, "h", producer));
+    let mut sent = [0, 0];
+    let started = time::now();
+    while started.elapsed() < Duration::from_secs(if long() { 120 } else { 15 }) {
+        for node in &mut nodes {
+            for _ in 0..4 {
+                let values = node.count(&mut random);
+                (sent[0], sent[1]) = (sent[0] + values[0], sent[1] + values[1]);
+            }
+        }
+        // Whoever looks finds the lease free, and who had it believes so for a while.
+        redis::cmd("DEL").arg("h:{0}:lease").exec(&mut connection).unwrap();
+        time::sleep(Duration::from_millis(15));
+    }
+    let expected = Some([sent[0] as f64, sent[1] as f64]);
+    let mut found = [None; 3];
+    let right = wait_until(Duration::from_secs(40), || {
+        found = [0, 1, 2].map(|level| totals(&nodes[1].store, level));
+        found.iter().all(|found| *found == expected)
+    });
+    assert!(right, "{found:?} and not {expected:?}");
+    for node in &nodes {
+        node.store.close();
+    }
+}
