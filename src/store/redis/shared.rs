@@ -14,6 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A difference of clocks that is worth a warning, in milliseconds.
 pub(super) const SKEW_WARNED_MS: i64 = 500;
 
+/// What the first node may change while no other counts: nothing that is kept depends on it.
+const CHANGEABLE: [&str; 4] = ["figure.metric", "rollup.history", "timers.exact_max", "sets.exact_max"];
+/// A node that was seen so lately is there, in milliseconds.
+const ALIVE_MS: i64 = 5_000;
+
 /// What all threads know.
 pub(super) struct Shared {
     pub(super) layout: Layout,
@@ -123,7 +128,7 @@ impl Shared {
         }
     }
 
-    /// The first node writes what all must agree on; any other compares. Until that is done nothing is written.
+    /// The first node writes what all must agree on, and may change some of it; any other compares. Until that is done nothing is written.
     pub(super) fn agree(&self, link: &mut Link) -> Result<(), Failure> {
         {
             let state = self.state();
@@ -140,6 +145,8 @@ impl Shared {
         for (name, value) in &self.settings {
             pipe.cmd(redis::cmd("HSETNX").arg(&key).arg(*name).arg(value).clone());
         }
+        let since = self.now() - ALIVE_MS;
+        pipe.cmd(redis::cmd("ZCOUNT").arg(self.layout.key(figures, "nodes")).arg(since).arg("+inf").clone());
         pipe.cmd(redis::cmd("HGETALL").arg(&key).clone());
         let answers = link.call(figures, &pipe)?;
         if let Some(failure) = answers.iter().find_map(super::link::failure) {
@@ -153,10 +160,19 @@ impl Shared {
                 (String::from_utf8_lossy(name).into(), String::from_utf8_lossy(value).into())
             })
             .collect();
+        let alone = answers.iter().rev().nth(1).and_then(super::link::int) == Some(0);
+        let mut changes = Pipe::default();
         let differs = self.settings.iter().find_map(|(name, ours)| {
-            let theirs = found.get(*name)?;
-            (theirs != ours).then(|| ((*name).to_owned(), theirs.clone(), ours.clone()))
+            let theirs = found.get(*name).filter(|theirs| *theirs != ours)?;
+            if alone && CHANGEABLE.contains(name) {
+                changes.cmd(redis::cmd("HSET").arg(&key).arg(*name).arg(ours).clone());
+                return None;
+            }
+            Some(((*name).to_owned(), theirs.clone(), ours.clone()))
         });
+        if differs.is_none() {
+            link.call(figures, &changes)?;
+        }
         let mut state = self.state();
         if let Some((key, theirs, ours)) = differs {
             let failure = differing(&key, &theirs, &ours);

@@ -81,7 +81,18 @@ fn a_node_that_differs_is_refused_by_the_key() {
     assert!(wait_until(SETTLED, || !refused.process.is_running()));
     let said = refused.process.stderr();
     assert!(said.contains("store.partitions is 8 here, and 16"), "{said}");
-    drop(first);
+    // Figures may change while nobody counts, and not before.
+    let figures = "[[figure]]\nid = \"web\"\nmetric = \"web.*\"";
+    let other = node(&redis.url(), None, figures);
+    let mut refused = other.start_unready();
+    assert!(wait_until(SETTLED, || !refused.process.is_running()));
+    assert!(refused.process.stderr().contains("figure.metric is"), "{}", refused.process.stderr());
+    assert_eq!(first.sigterm(), Some(0));
+    let mut truth = Truth::default();
+    let second = other.start();
+    truth.load(&[&second], Duration::from_secs(1));
+    truth.await_queries(&second);
+    assert!(redis.cli(&["keys", "tallyd:{fig}:known"]).contains("known"));
 }
 
 /// What the doctor says of the store.
