@@ -5,6 +5,7 @@ of which the first is left out. Runs under Debian's own Python, which has the wh
 """
 
 import os
+import struct
 import sys
 import time
 
@@ -15,7 +16,7 @@ def points(file, since, until):
     # A file that carbon is just making is not whole yet.
     try:
         (first, _, step), values = whisper.fetch(file, since, until)
-    except (whisper.CorruptWhisperFile, OSError):
+    except (whisper.CorruptWhisperFile, struct.error, OSError):
         return
     for at, value in enumerate(values):
         if value is not None:
