@@ -172,6 +172,13 @@ impl Graphite {
         self.cache.entry(path.to_owned()).or_insert_with(fresh).points.insert(time, value);
     }
 
+    /// Nobody waits for the end of a connection any more.
+    fn abandon(&mut self, number: u64) {
+        if let Some(ours) = self.connections.iter_mut().find(|one| one.number == number) {
+            ours.is_abandoned = true;
+        }
+    }
+
     /// Carbon is killed, and another one starts.
     pub(super) fn kill(&mut self) {
         self.kills += 1;
@@ -238,6 +245,16 @@ impl Link for Wire {
     }
 }
 
+/// Its process may be gone; the system goes on to bring what it had sent.
+impl Drop for Sent {
+    fn drop(&mut self) {
+        // A history that has failed is on its way out.
+        if let Ok(mut graphite) = self.graphite.lock() {
+            graphite.abandon(self.number);
+        }
+    }
+}
+
 impl Flight for Sent {
     fn settled(&mut self) -> Option<Result<(), ForwardError>> {
         let mut graphite = lock(&self.graphite);
@@ -245,8 +262,7 @@ impl Flight for Sent {
             Some(true) => Some(Ok(())),
             Some(false) => Some(Err(ForwardError::Unconfirmed("the connection was reset"))),
             None if graphite.clock.passed() >= self.deadline => {
-                let ours = graphite.connections.iter_mut().find(|one| one.number == self.number);
-                ours.expect("it has not ended").is_abandoned = true;
+                graphite.abandon(self.number);
                 Some(Err(ForwardError::Unconfirmed("it did not close in time")))
             }
             None => None,
