@@ -97,6 +97,12 @@ fn store(server: &Server) {
         "1 while a crash would lose no more than a tick.",
         f64::from(u8::from(durable)),
     );
+    level(
+        "tallyd_durable_promised",
+        Unit::Count,
+        "1 where store.url promises that; 0 under memory:.",
+        f64::from(u8::from(durability.on_disk)),
+    );
     level("tallyd_store_bytes", Unit::Bytes, "Size of the store's file.", durability.disk_bytes as f64);
     let waiting = durability.waiting_bytes as f64;
     level("tallyd_store_waiting_bytes", Unit::Bytes, "Bytes that wait in memory to be written.", waiting);

@@ -20,7 +20,8 @@ fn pack(version: &str, into: &Path) -> PathBuf {
     let file = into.join(format!("tallyd_{version}.deb"));
     let mut build = Command::new(repository("deploy/debian/build"));
     let build = build.args(["dev", "--no-strip", "--fast", "--deb-version", version, "--output"]).arg(&file);
-    printed(&build.env("PATH", path).output().unwrap());
+    build.env("PATH", path).env("DEBFULLNAME", "A Builder").env("DEBEMAIL", "builder@localhost");
+    printed(&build.output().unwrap());
     file
 }
 
@@ -122,6 +123,7 @@ fn the_package_installs_runs_upgrades_and_purges() {
     }
     let described = dpkg(&root, &["--status", "tallyd"]);
     assert!(described.contains("\nDepends: libc6"), "{described}");
+    assert!(described.contains("\nMaintainer: A Builder <builder@localhost>\n"), "{described}");
     runs(&root, dir.path());
 
     let config = root.join("etc/tallyd/tallyd.toml");
