@@ -92,7 +92,8 @@ fn a_node_that_differs_is_refused_by_the_key() {
     let second = other.start();
     truth.load(&[&second], Duration::from_secs(1));
     truth.await_queries(&second);
-    assert!(redis.cli(&["keys", "tallyd:{fig}:known"]).contains("known"));
+    // They stand in the partition of the figures now.
+    assert!(wait_until(SETTLED, || redis.cli(&["hexists", "tallyd:{fig}:known", "0web.c9"]) == "1"));
 }
 
 /// What the doctor says of the store.
