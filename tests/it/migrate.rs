@@ -22,6 +22,7 @@ fn assert_migrates(text: &str) {
     expected.aggregate.dialect = Dialect::Native;
     expected.aggregate.names.as_sent = false;
     expected.ingest.grammar.dialect = Dialect::Native;
+    expected.graphite.watch = true;
     expected.ingest.dump_lines = false;
     expected.debug = false;
     expected.reload_on_change = false;
