@@ -102,6 +102,9 @@ fn unix_sockets_that_cannot_be_made() {
     let somebody = UnixDatagram::bind(&path).unwrap();
     machine.ails(&["lines.sock is in use by another process"]);
     drop(somebody);
+    // A child that another test is just starting may hold it for a moment longer.
+    let stranger = UnixDatagram::unbound().unwrap();
+    assert!(time::wait_until(Duration::from_secs(10), || stranger.connect(&path).is_err()));
     // Nobody listens there any more: tallyd will take its place.
     machine.is_sound();
     fs::remove_file(&path).unwrap();
