@@ -23,7 +23,7 @@ use crate::metric::unique::hash_member;
 use crate::metric::{Digest, Kind, Series, Sum, Unique};
 use crate::wire::Dialect;
 use crate::wire::statsd::{Sample, Value};
-use std::collections::BTreeMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// One value of a tick; the larger kinds are boxed, as in a tally.
@@ -100,7 +100,9 @@ pub(super) struct Generation {
     sets: Column<Unique>,
     /// Samples with a timestamp of their own, by kind, slot and time: the start of their bucket, and for
     /// gauges, whose changes have an order, the timestamp itself.
-    timed: BTreeMap<(Kind, u32, WallMs), Cell>,
+    timed: HashMap<(Kind, u32, WallMs), Cell>,
+    /// Its keys as they came: what is drained must have an order of its own, not the hash's.
+    timed_keys: Vec<(Kind, u32, WallMs)>,
     /// Series that got a slot in this tick, in the order of their slots.
     pub(super) fresh: [Vec<Series>; Kind::ALL.len()],
     pub(super) intake: Intake,
@@ -122,9 +124,13 @@ impl Generation {
         });
         self.gauges.drain(|slot, (change, at)| visit(Kind::Gauge, slot, None, Cell::Gauge(change, at)));
         self.sets.drain(|slot, set| visit(Kind::Set, slot, None, Cell::Set(Box::new(set))));
-        for ((kind, slot, time), cell) in std::mem::take(&mut self.timed) {
-            visit(kind, slot, Some(time), cell);
+        for key in self.timed_keys.drain(..) {
+            if let Some(cell) = self.timed.remove(&key) {
+                let (kind, slot, time) = key;
+                visit(kind, slot, Some(time), cell);
+            }
         }
+        self.timed.clear();
         self.renewed = false;
     }
 }
@@ -222,7 +228,12 @@ impl Table {
         if timed.len() >= limits::TIMED_TALLIES_MAX && !timed.contains_key(&key) {
             return Err(Refusal::TimedLimit);
         }
-        timed.entry(key).or_insert_with(|| Cell::empty(kind)).record(sample, &self.options);
+        let keys = &mut self.generation.timed_keys;
+        let empty = || {
+            keys.push(key);
+            Cell::empty(kind)
+        };
+        timed.entry(key).or_insert_with(empty).record(sample, &self.options);
         Ok(())
     }
 }
