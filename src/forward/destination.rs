@@ -195,7 +195,7 @@ impl Destination {
         self.store.settle(self.index, &self.lately.safe(now));
         let mut list = self.list();
         // Not in another version either: carbon may read the older one last.
-        let flying = self.in_flight.iter().flat_map(|flying| &flying.payload.stated);
+        let flying = self.in_flight.iter().flat_map(|flying| flying.payload.buckets());
         let flying: BTreeSet<_> = flying.map(|stated| (stated.bucket, stated.partition)).collect();
         list.retain(|one| !flying.contains(&(one.bucket, one.partition)));
         if self.in_flight.len() >= limits::CARBON_IN_FLIGHT_MAX {
@@ -211,7 +211,9 @@ impl Destination {
             }
         };
         match round {
-            Round::Done if self.in_flight.iter().any(|one| stop_at.is_none() || !one.payload.restates) => {
+            Round::Done
+                if self.in_flight.iter().any(|one| stop_at.is_none() || one.payload.restates.is_empty()) =>
+            {
                 Round::Waiting
             }
             round => round,
@@ -249,6 +251,9 @@ impl Destination {
                         Ok(()) => self.confirmed(&flying.payload, flying.started),
                         Err(error) => {
                             self.failed(&error);
+                            // Of what was on no list, Graphite may read this older version last.
+                            let buckets = flying.payload.restates.iter().map(|stated| stated.bucket);
+                            self.lately.confirmed(buckets, flying.started, self.clock.passed());
                             failed = true;
                         }
                     }
@@ -261,7 +266,7 @@ impl Destination {
     /// States new series again, when nothing else is to be done and their time has come.
     fn restate(&mut self, stop_at: Option<Instant>) -> Round {
         // One delivery of it at a time: if one fails, it begins anew.
-        if stop_at.is_some() || self.in_flight.iter().any(|flying| flying.payload.restates) {
+        if stop_at.is_some() || self.in_flight.iter().any(|flying| !flying.payload.restates.is_empty()) {
             return Round::Done;
         }
         if self.restating.is_none() {
@@ -274,7 +279,7 @@ impl Destination {
             return Round::Paced;
         }
         let mut encoder = Encoder::new(self.options.protocol);
-        let mut payload = Payload { restates: true, ..Payload::default() };
+        let mut payload = Payload::default();
         for _ in 0..limits::NEWBORN_BUCKETS {
             if restating.next > restating.last || payload.points >= limits::DELIVERY_POINTS {
                 break;
@@ -285,6 +290,8 @@ impl Destination {
                 payload.points += expanded.points;
                 payload.unsendable += expanded.unsendable;
                 restating.points = restating.points.max(expanded.points);
+                let (version, partition) = (sealed.version, restating.cohort.partition);
+                payload.restates.push(Outstanding { bucket: restating.next, version, partition });
             }
             restating.next += self.store.ladder().bucket().ms();
         }
@@ -479,7 +486,7 @@ impl Destination {
         status.last_flush.store(now.div_euclid(1_000), Ordering::Relaxed);
         status.failing.store(false, Ordering::Relaxed);
         self.attempts = 0;
-        let buckets = payload.stated.iter().map(|stated| stated.bucket);
+        let buckets = payload.buckets().map(|stated| stated.bucket);
         let again = self.lately.confirmed(buckets, started, passed);
         if !again.away.is_zero() {
             self.put_off_newborn(again.away.as_millis() as i64);

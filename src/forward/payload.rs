@@ -14,12 +14,19 @@ pub(super) struct Payload {
     /// Bytes that were sent; the bytes themselves are not kept.
     pub(super) length: u64,
     pub(super) stated: Vec<Outstanding>,
-    /// It states new series again.
-    pub(super) restates: bool,
+    /// It states new series again, of these buckets.
+    pub(super) restates: Vec<Outstanding>,
     /// New series whose restatement this ends.
     pub(super) restated: Option<Restating>,
     pub(super) points: u64,
     pub(super) unsendable: u64,
+}
+
+impl Payload {
+    /// All buckets that it states something of.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = &Outstanding> {
+        self.stated.iter().chain(&self.restates)
+    }
 }
 
 /// A delivery under way.
