@@ -12,6 +12,8 @@
 //! more: that is what makes a roll-up a function of what is stored and of nothing else.
 
 use super::bucket::Width;
+use super::glob;
+use super::name::Series;
 use crate::calendar::{Calendar, DAY_MS, Span};
 use crate::clock::WallMs;
 use crate::limits;
@@ -31,6 +33,20 @@ pub enum Class {
 impl Class {
     /// All classes.
     pub const ALL: [Self; 3] = [Self::Plain, Self::History, Self::Figure];
+
+    /// What a series is to those who name some of them by globs.
+    #[must_use]
+    pub fn of(series: &Series, figures: &[String], history: &[String]) -> Self {
+        let (name, _) = series.split();
+        let matches = |globs: &[String]| globs.iter().any(|glob| glob::matches(glob, name));
+        if matches(figures) {
+            Self::Figure
+        } else if matches(history) {
+            Self::History
+        } else {
+            Self::Plain
+        }
+    }
 }
 
 /// One step of a ladder as it is configured.

@@ -8,6 +8,7 @@ use super::gauge::Gauge;
 use super::name::Kind;
 use super::sum::Sum;
 use super::unique::Unique;
+use crate::limits;
 
 /// Up to where distributions and sets are kept exactly. The same for all merges of a process, else merging
 /// would depend on its order.
@@ -17,6 +18,20 @@ pub struct Bounds {
     pub timer_exact_max: usize,
     /// Set members per series and span.
     pub set_exact_max: usize,
+}
+
+impl Bounds {
+    /// Those of a level of a ladder: an hour of statsd's exact timers would be too much.
+    #[must_use]
+    pub fn at(self, level: usize) -> Self {
+        if level == 0 {
+            return self;
+        }
+        Self {
+            timer_exact_max: self.timer_exact_max.min(limits::TIMER_EXACT_MAX),
+            set_exact_max: self.set_exact_max.min(limits::SET_EXACT_MAX),
+        }
+    }
 }
 
 /// Merged samples of one series. Most series are counters, and a million of them shall not pay for the size of a

@@ -69,26 +69,7 @@ pub struct Rules {
 impl Rules {
     /// What a series' history is worth.
     fn class(&self, series: &Series) -> Class {
-        let (name, _) = series.split();
-        let matches = |globs: &[String]| globs.iter().any(|glob| crate::metric::glob::matches(glob, name));
-        if matches(&self.figures) {
-            Class::Figure
-        } else if matches(&self.history) {
-            Class::History
-        } else {
-            Class::Plain
-        }
-    }
-
-    /// Up to where tallies of a level are exact: an hour of statsd's exact timers would be too much.
-    fn bounds_of(&self, level: usize) -> Bounds {
-        if level == 0 {
-            return self.bounds;
-        }
-        Bounds {
-            timer_exact_max: self.bounds.timer_exact_max.min(limits::TIMER_EXACT_MAX),
-            set_exact_max: self.bounds.set_exact_max.min(limits::SET_EXACT_MAX),
-        }
+        Class::of(series, &self.figures, &self.history)
     }
 }
 
@@ -333,7 +314,7 @@ impl Store for EmbeddedStore {
     }
 
     fn bounds(&self) -> Bounds {
-        self.rules.bounds_of(1)
+        self.rules.bounds.at(1)
     }
 
     fn present(&self, kind: Kind) -> Result<Vec<Present>, StoreError> {

@@ -129,7 +129,7 @@ impl Inner {
         let mut marked = marked.iter().copied().peekable();
         let mut made = |start: WallMs, each: Each<'_>| {
             let inside = rules.ladder.span_of(level, start);
-            let mut rolled = Rolled::new(rules.bounds_of(level));
+            let mut rolled = Rolled::new(rules.bounds.at(level));
             finer(self, inside, &mut |at, slot, part| rolled.add(at, slot, part))?;
             for (slot, part) in (0..=u8::MAX).zip(rolled.finish()) {
                 if let Some(part) = part {
@@ -296,16 +296,11 @@ impl EmbeddedStore {
                 end: self.rules.ladder.span_of(level, to.saturating_sub(1)).end,
             };
             let ascending: Vec<u8> = slots.keys().copied().collect();
-            // By slot, since this is asked of every point: whose it is, and since when.
-            let mut owners: [Option<(usize, WallMs)>; BLOCK_SERIES] = [None; BLOCK_SERIES];
-            for (&slot, &at) in &slots {
-                let known: Option<&Known> = block.slots.get(usize::from(slot)).and_then(Option::as_ref);
-                if let (Some(known), Some(owner)) = (known, owners.get_mut(usize::from(slot))) {
-                    *owner = Some((at, known.born));
-                }
+            let owners = owners(&block.slots, &slots);
+            let width = self.rules.ladder.width(level).ms();
+            let most = usize::try_from((whole.end - whole.start) / width).unwrap_or(usize::MAX);
+            for &at in slots.values() {
                 if let Some(answer) = answers.get_mut(at) {
-                    let width = self.rules.ladder.width(level).ms();
-                    let most = usize::try_from((whole.end - whole.start) / width).unwrap_or(usize::MAX);
                     answer.reserve(most.min(limits::READINGS_RESERVED));
                 }
             }
@@ -328,10 +323,22 @@ impl EmbeddedStore {
             )?;
         }
         for answer in &mut answers {
-            join(answer, &self.rules.bounds_of(level));
+            join(answer, &self.rules.bounds.at(level));
         }
         Ok(answers)
     }
+}
+
+/// Whose a slot is, by its answer, and since when. By slot, since it is asked of every point.
+fn owners(known: &[Option<Known>], slots: &BTreeMap<u8, usize>) -> [Option<(usize, WallMs)>; BLOCK_SERIES] {
+    let mut owners = [None; BLOCK_SERIES];
+    for (&slot, &at) in slots {
+        let known = known.get(usize::from(slot)).and_then(Option::as_ref);
+        if let (Some(known), Some(owner)) = (known, owners.get_mut(usize::from(slot))) {
+            *owner = Some((at, known.born));
+        }
+    }
+    owners
 }
 
 /// Puts the readings of a series from several places in order, one for each bucket.

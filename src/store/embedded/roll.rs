@@ -104,7 +104,7 @@ impl Inner {
             return Ok(0);
         };
         let span = rules.ladder.span_of(level, cell.start);
-        let mut rolled = Rolled::new(rules.bounds_of(level));
+        let mut rolled = Rolled::new(rules.bounds.at(level));
         let mut merged = 0;
         let mut born: Vec<WallMs> = Vec::new();
         if let Some(block) = self.known.block(cell.block) {

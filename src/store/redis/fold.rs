@@ -19,7 +19,6 @@ use super::shared::Shared;
 use super::tenure::{Newest, Tenure};
 use super::write::{Write, name, new_version, put};
 use crate::clock::{self, WallMs};
-use crate::limits;
 use crate::metric::{Bounds, Series, Tally};
 use crate::store::Cohort;
 use crate::wire::batch::{push_batch, read_batch};
@@ -63,7 +62,7 @@ pub(super) fn fold(
 fn attempt(shared: &Shared, tenure: &mut Tenure, link: &mut Link, bucket: Bucket) -> Result<bool, Failure> {
     let layout = &shared.layout;
     let mut read = read(shared, tenure, link, bucket)?;
-    let bounds = bounds_of(shared.bounds, bucket.level);
+    let bounds = shared.bounds.at(bucket.level);
     let first = read.version.is_empty();
     let keep = shared.now() < layout.until(tenure.partition, bucket);
     forget(&mut read, bucket);
@@ -141,7 +140,7 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
         return Err(Failure::away("an answer that is too short"));
     };
     let version = text(version).unwrap_or_default().to_owned();
-    let bounds = bounds_of(shared.bounds, bucket.level);
+    let bounds = shared.bounds.at(bucket.level);
     let (mut fields, mut tallies) = (Vec::new(), Tallies::new());
     for (field, blob) in pairs(pending) {
         fields.push(field.to_vec());
@@ -283,17 +282,6 @@ fn amend(chunks: &mut Vec<Vec<Part>>, late: Tallies, bounds: &Bounds, coarse: bo
 fn shorten(part: &mut Part) {
     if let Tally::Gauge(gauge) = &mut part.tally {
         *gauge = gauge.extremes();
-    }
-}
-
-/// Up to where tallies of a level are exact.
-pub(super) fn bounds_of(bounds: Bounds, level: usize) -> Bounds {
-    if level == 0 {
-        return bounds;
-    }
-    Bounds {
-        timer_exact_max: bounds.timer_exact_max.min(limits::TIMER_EXACT_MAX),
-        set_exact_max: bounds.set_exact_max.min(limits::SET_EXACT_MAX),
     }
 }
 

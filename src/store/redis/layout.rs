@@ -92,15 +92,7 @@ impl Layout {
 
     /// What a series' history is worth.
     pub(super) fn class(&self, series: &Series) -> Class {
-        let (name, _) = series.split();
-        let matches = |globs: &[String]| globs.iter().any(|glob| crate::metric::glob::matches(glob, name));
-        if matches(&self.figures) {
-            Class::Figure
-        } else if matches(&self.history) {
-            Class::History
-        } else {
-            Class::Plain
-        }
+        Class::of(series, &self.figures, &self.history)
     }
 
     /// The class whose chain a partition's buckets go up.

@@ -363,7 +363,7 @@ impl Store for RedisStore {
     }
 
     fn bounds(&self) -> Bounds {
-        fold::bounds_of(self.shared.bounds, 1)
+        self.shared.bounds.at(1)
     }
 
     fn present(&self, kind: Kind) -> Result<Vec<Present>, StoreError> {

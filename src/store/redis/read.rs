@@ -4,7 +4,6 @@
 //! `todo` says where anything is pending; where there is something, sealed and pending are read in one transaction,
 //! and read again if a fold has moved something meanwhile to where we did not look.
 
-use super::fold::bounds_of;
 use super::layout::{Bucket, Layout};
 use super::link::{Failure, Link, Pipe, array, failure, pairs};
 use super::packed::{Part, visit};
@@ -155,7 +154,7 @@ fn merged(
     wanted: &HashSet<Series>,
 ) -> Vec<Found> {
     let layout = &shared.layout;
-    let bounds = bounds_of(shared.bounds, level);
+    let bounds = shared.bounds.at(level);
     let mut open: BTreeMap<WallMs, Tallies> = BTreeMap::new();
     for (bucket, batches) in pending.iter().zip(batches) {
         let into = open.entry(layout.ladder.span_of(level, bucket.start).start).or_default();
