@@ -26,8 +26,8 @@ test: setup ## formatting, lints and every test, against real servers and client
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib --bins --benches --test allocation
-	cargo test --test it -- $(SLOW:%=--skip %)
-	@for suite in $(SLOW); do cargo test --test it -- "$$suite" --test-threads 6 || exit 1; done
+	@tests/suite $(SLOW:%=--skip %)
+	@for suite in $(SLOW); do tests/suite "$$suite" --test-threads 6 || exit 1; done
 	@$(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory instructions
 
