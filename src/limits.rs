@@ -138,6 +138,8 @@ pub const REDIS_RETRY_MS: u64 = 50;
 pub const REDIS_RETRY_MS_MAX: u64 = 1_000;
 /// A cluster is asked where its slots are at most this often, in milliseconds.
 pub const REDIS_SLOTS_PAUSE_MS: u64 = 200;
+/// A file of certificates is no larger than this.
+pub const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
 /// Replicas have this long to say that they have what was written, in milliseconds; sending goes on after it.
 pub const REDIS_WAIT_MS: u64 = 100;
 /// A lease runs out after this long, in milliseconds: with the pause before the next look, folding is taken over

@@ -25,6 +25,18 @@ const FOLDER: &str = "./tallyd-data";
 const KEEP: [(&str, &str); 3] = [("10s", "6h"), ("1m", "7d"), ("15m", "90d")];
 const FIGURES: [(&str, &str); 3] = [("1m", "40d"), ("15m", "3y"), ("1d", "10y")];
 
+/// How addresses of a Redis begin.
+const REDIS: [&str; 8] = [
+    "redis://",
+    "rediss://",
+    "redis+cluster://",
+    "rediss+cluster://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+unix://",
+    "unix://",
+];
+
 pub(super) struct StoreKeys {
     pub(super) url: StoreUrl,
     pub(super) journal: Option<Journal>,
@@ -84,7 +96,8 @@ pub(super) fn store(section: &mut Section<'_, '_>, state: Option<&str>) -> Store
 }
 
 fn url(url: &str) -> Result<StoreUrl, Reason> {
-    let cure = "write \"file:DIRECTORY\", \"redis://HOST:6379\", \"redis+cluster://HOST:6379,HOST:6379\" or \"memory:\"";
+    let cure = "write \"file:DIRECTORY\", \"redis://HOST:6379\", \"redis+cluster://HOST:6379,HOST:6379\", \
+                \"redis+sentinel://HOST:26379,HOST:26379/NAME\" or \"memory:\"; rediss for TLS";
     if let Some(folder) = url.strip_prefix("file:") {
         let folder = folder.strip_prefix("//").unwrap_or(folder);
         if folder.is_empty() {
@@ -92,20 +105,13 @@ fn url(url: &str) -> Result<StoreUrl, Reason> {
         }
         return Ok(StoreUrl::File(PathBuf::from(folder)));
     }
-    let redis = ["redis://", "redis+cluster://", "redis+unix://", "unix://"];
     match url {
         "memory:" => Ok(StoreUrl::Memory),
-        url if url.starts_with("rediss://") => Err(Reason::new(
-            "this version speaks no TLS",
-            "put a tunnel such as stunnel in front of Redis, and write \"redis://127.0.0.1:PORT\"",
-        )),
-        url if redis.iter().any(|scheme| url.starts_with(scheme)) => {
-            let whole = crate::store::redis::is_address(url);
-            whole.then(|| StoreUrl::Redis(url.to_owned())).ok_or_else(|| {
-                Reason::new(
-                    "this is no address of a Redis",
-                    "write \"redis://USER:PASSWORD@HOST:PORT/DATABASE\"",
-                )
+        url if REDIS.iter().any(|scheme| url.starts_with(scheme)) => {
+            let read = crate::store::redis::check_address(url);
+            read.map(|()| StoreUrl::Redis(url.to_owned())).map_err(|why| {
+                let problem = format!("this is no address of a Redis: {why}");
+                Reason::new(problem, "write \"redis://USER:PASSWORD@HOST:PORT/DATABASE\"")
             })
         }
         _ => Err(Reason::new("there is no such store", cure)),

@@ -106,7 +106,7 @@ fn all_mistakes_are_named_at_once() {
         grace = 3
         bukcet = "10s"
         [store]
-        url = "rediss://me:hunter2@example.com"
+        url = "rediss://me:hunter2@example.com?ca=/no/such/file"
         [grafite]
         [graphite]
         address = ["graphite", "no host", "x:99999"]
@@ -125,7 +125,7 @@ fn all_mistakes_are_named_at_once() {
         ("flush.tick = \"5ms\"", "\"20ms\""),
         ("flush.grace = 3", "\"3ms\" or \"3s\""),
         ("flush.bukcet:", "did you mean \"bucket\"?"),
-        ("store.url = \"rediss://…@example.com\"", "no TLS"),
+        ("store.url = \"rediss://…@example.com?ca=/no/such/file\"", "cannot read /no/such/file"),
         ("grafite:", "did you mean [graphite]?"),
         ("graphite.address = \"no host\"", "host:port"),
         ("graphite.address = \"x:99999\"", "port"),

@@ -15,6 +15,11 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// All of them at one master.
+    pub(super) fn all_at(address: String) -> Self {
+        Self { ranges: vec![(0, SLOTS - 1, address)] }
+    }
+
     pub(super) fn master_of(&self, slot: u16) -> Option<&str> {
         let at = self.ranges.partition_point(|(_, last, _)| *last < slot);
         self.ranges.get(at).filter(|(first, _, _)| *first <= slot).map(|(_, _, address)| address.as_str())
@@ -37,7 +42,7 @@ pub(super) fn slot_of(tag: &[u8]) -> u16 {
 pub(super) fn slots(connection: &mut Connection, asked: &ConnectionInfo) -> RedisResult<Slots> {
     let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query(connection)?;
     let own = match asked.addr() {
-        ConnectionAddr::Tcp(host, _) => host.clone(),
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
         _ => String::new(),
     };
     let mut ranges: Vec<_> = array(&answer).iter().filter_map(|range| read(range, &own)).collect();

@@ -2,8 +2,9 @@
 
 use super::confirm::keeping;
 use super::layout::Layout;
-use super::link::{Failure, Link, Pipe, Target, array, failure, text, time};
+use super::link::{Failure, Link, Pipe, array, failure, text, time};
 use super::shared::{SKEW_WARNED_MS, cure};
+use super::target::Target;
 use crate::clock::{self, Clock};
 use crate::metric::{Ladder, Width};
 

@@ -4,11 +4,12 @@
 //! out is dropped, never read on: an answer that comes late would pass for another's. Each has a number of its own,
 //! since a lease ends with the connection it was taken on. Where to go is asked anew after each redirection.
 
-use super::cluster::{self, Slots};
+use super::cluster::Slots;
 use super::scripts::{self, Script};
+use super::target::Target;
 use crate::clock;
 use crate::limits;
-use redis::{Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, Value};
+use redis::{Client, Cmd, Connection, ConnectionInfo, ConnectionLike, Value};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,53 +26,6 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn away(text: impl Into<String>) -> Self {
         Self { text: text.into(), code: String::new() }
-    }
-}
-
-/// Where a Redis is.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// The server, or any nodes of the cluster.
-    nodes: Vec<ConnectionInfo>,
-    cluster: bool,
-    /// Slots of the partitions, in a cluster.
-    slots: Vec<u16>,
-}
-
-impl Target {
-    /// The target that `store.url` names, whose partitions have these hash tags.
-    pub(super) fn new(url: &str, tags: &[String]) -> Result<Self, Failure> {
-        let info = |url: &str| {
-            let client = Client::open(url).map_err(|error| Failure::away(error.to_string()))?;
-            Ok::<_, Failure>(client.get_connection_info().clone())
-        };
-        let slots = tags.iter().map(|tag| cluster::slot_of(tag.as_bytes())).collect();
-        let Some(rest) = url.strip_prefix("redis+cluster://") else {
-            return Ok(Self { nodes: vec![info(url)?], cluster: false, slots });
-        };
-        let (user, hosts) = rest.rsplit_once('@').map_or(("", rest), |(user, hosts)| (user, hosts));
-        let hosts = hosts.split('/').next().unwrap_or_default();
-        let at = if user.is_empty() { "" } else { "@" };
-        let nodes = hosts.split(',').map(|host| info(&format!("redis://{user}{at}{}", host.trim())));
-        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, cluster: true, slots })
-    }
-
-    pub(super) fn is_cluster(&self) -> bool {
-        self.cluster
-    }
-
-    /// Where it is, without its password.
-    pub(super) fn shown(&self) -> String {
-        let shown: Vec<String> = self.nodes.iter().map(|node| node.addr().to_string()).collect();
-        shown.join(",")
-    }
-
-    /// The connection to an address that the cluster gave.
-    fn at(&self, address: &str) -> Option<ConnectionInfo> {
-        let first = self.nodes.first()?;
-        let (host, port) = address.rsplit_once(':')?;
-        let port = port.parse().ok()?;
-        Some(first.clone().set_addr(ConnectionAddr::Tcp(host.trim_matches(['[', ']']).to_owned(), port)))
     }
 }
 
@@ -167,11 +121,11 @@ impl Link {
     }
 
     fn known_address(&self, partition: usize) -> Option<String> {
-        if !self.target.cluster {
+        if !self.target.is_asked() {
             return Some(String::new());
         }
-        let slot = self.target.slots.get(partition)?;
-        self.slots.as_ref()?.master_of(*slot).map(str::to_owned)
+        let slot = self.target.slot(partition)?;
+        self.slots.as_ref()?.master_of(slot).map(str::to_owned)
     }
 
     /// Sends commands and waits for all their answers. Where a server was away it is left alone for a pause.
@@ -217,7 +171,7 @@ impl Link {
     }
 
     fn address(&mut self, partition: usize) -> Result<String, Failure> {
-        if !self.target.cluster {
+        if !self.target.is_asked() {
             return Ok(String::new());
         }
         if self.slots.is_none() {
@@ -229,19 +183,16 @@ impl Link {
         })
     }
 
-    /// Asks the nodes one after another where the slots are: those known, then those of the configuration.
+    /// Asks those who know, one after another, where the masters are.
     fn ask_for_slots(&mut self) -> Result<(), Failure> {
         let pause = Duration::from_millis(limits::REDIS_SLOTS_PAUSE_MS);
         if self.asked_at.is_some_and(|at| clock::elapsed(at) < pause) {
-            return Err(Failure::away("asking the cluster where its slots are"));
+            return Err(Failure::away("asking where the masters are"));
         }
         self.asked_at = Some(clock::monotonic_now());
-        let mut last = Failure::away("no node of the cluster answers");
-        let known: Vec<String> = self.open.keys().cloned().collect();
-        let known = known.iter().filter_map(|address| self.target.at(address));
-        let nodes: Vec<ConnectionInfo> = known.chain(self.target.nodes.iter().cloned()).collect();
-        for node in nodes {
-            match connection_to(&node).and_then(|mut connection| cluster::slots(&mut connection, &node)) {
+        let mut last = Failure::away("nobody answers who knows where the masters are");
+        for node in self.target.informants(self.open.keys()) {
+            match connection_to(&node).and_then(|mut connection| self.target.slots(&mut connection, &node)) {
                 Ok(slots) => {
                     self.slots = Some(slots);
                     return Ok(());
@@ -261,9 +212,7 @@ impl Link {
         {
             return Err(pause.failure.clone());
         }
-        let info =
-            if self.target.cluster { self.target.at(address) } else { self.target.nodes.first().cloned() };
-        let info = info.ok_or_else(|| Failure::away("there is no such address"))?;
+        let info = self.target.at(address).ok_or_else(|| Failure::away("there is no such address"))?;
         match open(&info) {
             Ok(open) => {
                 self.open.insert(address.to_owned(), open);

@@ -1,4 +1,4 @@
-//! `redis://…`, `redis+cluster://…` — buckets in Redis, which any number of nodes count into.
+//! `redis://…`, `redis+cluster://…`, `redis+sentinel://…` — buckets in Redis, which any number of nodes count into.
 //!
 //! ```text
 //!   flusher ─▶ apply ─▶ outbox ─▶ sender ═▶ apply, pass ═▶ ┌─────────────────────┐
@@ -31,11 +31,12 @@ mod settings;
 mod shared;
 mod stating;
 mod stream;
+mod target;
 mod tenure;
 mod write;
 
 pub use examine::{Finding, examine};
-pub use settings::{Settings, is_address};
+pub use settings::{Settings, check_address};
 
 use crate::clock::{self, Clock, WallMs};
 use crate::health::Books;
@@ -47,7 +48,7 @@ use crate::store::{
 };
 use holder::{Crowd, Lane};
 use layout::{Layout, partition_of_producer};
-use link::{Failure, Link, Pipe, Target};
+use link::{Failure, Link, Pipe};
 use sender::{Outbox, Sender};
 use shared::Shared;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -56,6 +57,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use target::Target;
 
 /// How long a stop waits for leases to be given up.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);

@@ -1,8 +1,9 @@
 //! What a Redis store is made with, and what is checked of it and of Redis before anything is counted.
 
 use super::confirm::keeping;
-use super::link::{Link, Pipe, Target, array, text};
+use super::link::{Link, Pipe, array, text};
 use super::shared::Shared;
+use super::target::Target;
 use crate::metric::{Bounds, Class, Ladder};
 use crate::store::{IdleRules, StoreError};
 use std::collections::BTreeMap;
@@ -63,10 +64,9 @@ impl Settings {
     }
 }
 
-/// Whether an address has the form of one; nothing is connected to.
-#[must_use]
-pub fn is_address(url: &str) -> bool {
-    Target::new(url, &[]).is_ok()
+/// Whether an address has the form of one, and if not, why; nothing is connected to.
+pub fn check_address(url: &str) -> Result<(), String> {
+    Target::new(url, &[]).map(drop).map_err(|failure| failure.text)
 }
 
 /// Refuses what would count wrongly. A Redis that is away is asked later.

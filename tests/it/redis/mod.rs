@@ -4,6 +4,7 @@ mod cluster;
 mod contract;
 mod faults;
 mod nodes;
+mod roads;
 mod rollbacks;
 mod server;
 

@@ -27,7 +27,8 @@ impl Process {
     pub(crate) fn start(name: &str, command: &Command, log_dir: &Path) -> Self {
         let stdout = log_dir.join(format!("{name}.out"));
         let stderr = log_dir.join(format!("{name}.err"));
-        let stdout_before = read_lossy(&stdout).len();
+        // In bytes of the file: a process that was killed inside a character leaves half of one.
+        let stdout_before = std::fs::metadata(&stdout).map_or(0, |file| file.len() as usize);
         let child = bound_to_this_thread(command)
             .stdin(Stdio::null())
             .stdout(append(&stdout))
@@ -39,7 +40,8 @@ impl Process {
 
     /// What it has printed so far, without what an earlier process left in the same file.
     pub(crate) fn stdout(&self) -> String {
-        read_lossy(&self.stdout).split_off(self.stdout_before)
+        let all = std::fs::read(&self.stdout).unwrap_or_default();
+        String::from_utf8_lossy(all.get(self.stdout_before..).unwrap_or_default()).into_owned()
     }
 
     /// What it has logged so far, and what an earlier process has in the same file.
