@@ -18,6 +18,7 @@ pub(super) fn render(server: &Server) -> String {
         ingest(server);
         pipeline(server);
         store(server);
+        redis(server);
         graphite(server);
         process(server);
     });
@@ -117,6 +118,25 @@ fn store(server: &Server) {
         replayed,
     );
     total("tallyd_journal_unreadable_total", "Batches that the start could not read.", unreadable);
+}
+
+/// Only where the store is one that nodes share.
+fn redis(server: &Server) {
+    let Some(sharing) = server.store.sharing() else {
+        return;
+    };
+    let one_if = |is: bool| f64::from(u8::from(is));
+    level("tallyd_redis_up", Unit::Count, "1 while Redis takes counts.", one_if(sharing.away.is_none()));
+    let trouble = one_if(sharing.trouble.is_some());
+    level("tallyd_redis_trouble", Unit::Count, "1 while Redis is not set up to keep counts.", trouble);
+    let skew = sharing.skew_ms as f64 / 1_000.0;
+    level("tallyd_redis_skew_seconds", Unit::Seconds, "Our clock less that of Redis.", skew);
+    level("tallyd_redis_nodes", Unit::Count, "Nodes that count into it.", sharing.nodes as f64);
+    let (all, held) = (sharing.partitions as f64, sharing.held as f64);
+    level("tallyd_redis_partitions", Unit::Count, "Parts that series are spread over.", all);
+    level("tallyd_redis_partitions_held", Unit::Count, "Those that this node seals and states.", held);
+    let lost = read(&server.books.batches_lost);
+    total("tallyd_redis_batches_lost_total", "Batches that Redis lost and no journal has any more.", lost);
 }
 
 fn graphite(server: &Server) {

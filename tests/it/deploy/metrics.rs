@@ -3,6 +3,8 @@
 use super::dashboards::Board;
 use super::printed;
 use crate::books::Books;
+use crate::redis::nodes::node;
+use crate::redis::server::{APPEND, Server};
 use crate::support::prometheus::Prometheus;
 use crate::support::{Launch, Sink, Tallyd, repository, time, wait_until};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,11 +61,19 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
     assert!(!bad.status.success(), "promtool finds what is wrong");
 }
 
+/// What a node by itself exposes, and one on Redis.
+fn everything_exposed() -> BTreeMap<String, String> {
+    let (graphite, redis) = (Sink::start(), Server::start(&APPEND));
+    let mut all = exposed(&running(&graphite).http_get("/metrics").body);
+    let shared = node(&redis.url(), Some(&graphite), "").start();
+    all.extend(exposed(&shared.http_get("/metrics").body));
+    all
+}
+
 /// docs/metrics.md has a row for each metric, with its type, and one for each reason, and no other.
 #[test]
 fn every_metric_and_every_reason_is_documented() {
-    let graphite = Sink::start();
-    let exposed = exposed(&running(&graphite).http_get("/metrics").body);
+    let exposed = everything_exposed();
     let text = fs::read_to_string(repository("docs/metrics.md")).unwrap();
     let cells =
         |line: &str| line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>();
@@ -90,8 +100,7 @@ fn every_alert_fires_when_it_should_and_rests_when_not() {
     let cases = repository("tests/prometheus/alerts_test.yml");
     printed(&promtool(&["test", "rules", cases.to_str().unwrap()], ""));
 
-    let graphite = Sink::start();
-    let known = exposed(&running(&graphite).http_get("/metrics").body);
+    let known = everything_exposed();
     let cases = fs::read_to_string(cases).unwrap();
     let operations = fs::read_to_string(repository("docs/operations.md")).unwrap();
     let alerts = super::containers::yaml("deploy/prometheus/alerts.yml");

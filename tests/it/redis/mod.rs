@@ -3,10 +3,10 @@
 mod cluster;
 mod contract;
 mod faults;
-mod nodes;
+pub(crate) mod nodes;
 mod roads;
 mod rollbacks;
-mod server;
+pub(crate) mod server;
 
 use crate::support::{Launch, Sink, repository, wait_until};
 use nodes::{SETTLED, Truth, node, status};
