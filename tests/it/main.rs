@@ -23,6 +23,8 @@ mod encoding;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod graphite;
 #[cfg(test)]
 mod hostile;
