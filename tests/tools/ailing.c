@@ -3,6 +3,7 @@
  *   AILING_CLOCK=unsynchronised   adjtimex says that nobody keeps the clock (otherwise: that it is kept)
  *   AILING_YEAR=2000              the wall clock stands at 946684800
  *   AILING_SYNC_MS=150            each fdatasync takes that long (otherwise: no time, whatever the disk is doing)
+ *   AILING_DISK=full              writes of 4 KiB and more find no room; shorter ones, such as a report's lines, do
  *   AILING_BIND=denied            no socket may be bound
  */
 #define _GNU_SOURCE
@@ -38,6 +39,14 @@ int fdatasync(int fd) {
   }
   (void)fd;
   return 0;
+}
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+  if (length >= 4096 && getenv("AILING_DISK") != NULL) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return syscall(SYS_write, fd, bytes, length);
 }
 
 int bind(int fd, const struct sockaddr *address, socklen_t length) {

@@ -42,6 +42,10 @@ impl Running {
                 _ => Self::Stranger { address, said: answer.status },
             },
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::Silent(address),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                let said = format!("no answer came within {} s", PATIENCE.as_secs());
+                Self::Stranger { address, said }
+            }
             Err(error) => Self::Stranger { address, said: error.to_string() },
         }
     }

@@ -198,4 +198,10 @@ fn somebody_else_at_our_port() {
     let machine = Machine::sound().set(&format!("http.listen=127.0.0.1:{}", web.port));
     machine.ails_among_others(&["is no tallyd, or does not know us: HTTP/1.1 401", "tokens"]);
     machine.ails_among_others(&["HTTP 127.0.0.1:", "is in use by"]);
+    // A server that takes the connection and says nothing at all; the doctor does not wait for ever.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("http.listen={}", mute.local_addr().unwrap());
+    Machine::sound()
+        .set(&listen)
+        .ails_among_others(&["is no tallyd, or does not know us", "no answer came within 3 s"]);
 }

@@ -141,6 +141,9 @@ fn a_disk_that_is_no_place_for_a_store() {
     mounted("xfs").is_sound();
     Machine::sound().set("store.journal_max=1023GiB").ails(&["free; the journal may grow to 1023 GiB"]);
     Machine::sound().set("store.url=file:/proc/tallyd").ails_among_others(&["cannot be written", "chown"]);
+    Machine::sound()
+        .env("AILING_DISK", "full")
+        .ails(&["cannot be written: No space left", "free some space"]);
     Machine::sound().env("AILING_SYNC_MS", "120").ails(&["ms to be safe", "store.journal_sync = \"off\""]);
     Machine::sound().env("AILING_SYNC_MS", "120").set("store.journal_sync=off").is_sound();
     assert!(Machine::sound().set("store.url=memory:").is_sound().contains("promises nothing over a crash"));
@@ -207,6 +210,9 @@ fn a_store_that_is_damaged_or_somebody_elses() {
     fs::write(&store, &damaged).unwrap();
     machine.ails(&["tallyd.redb is damaged", "tallyd restore"]);
     assert_eq!(fs::read(&store).unwrap(), damaged, "the doctor changes nothing");
+    fs::write(&store, &whole).unwrap();
+    crate::faults::damage::write_setting(&store, b"mformat", b"2");
+    machine.ails(&["was written by a later version of tallyd", "Run that version"]);
     fs::write(&store, &whole).unwrap();
     let tallyd = running(&machine);
     let elsewhere = format!("http.listen=127.0.0.1:{}", free_port());

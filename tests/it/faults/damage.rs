@@ -207,7 +207,7 @@ fn a_newer_layout_and_another_width_are_refused_and_left_alone() {
 }
 
 /// Writes an entry as the store does: with the checksum of its key and value behind it.
-fn write_setting(file: &Path, key: &[u8], value: &[u8]) {
+pub(crate) fn write_setting(file: &Path, key: &[u8], value: &[u8]) {
     let table = redb::TableDefinition::<&[u8], &[u8]>::new("tallyd");
     let database = redb::Database::open(file).unwrap();
     let mut writing = database.begin_write().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! `make test` runs these as a suite of their own, since most of them wait for real time to pass.
 
-mod damage;
+pub(crate) mod damage;
 mod disks;
 mod durability;
 mod forwarding;
