@@ -14,6 +14,7 @@
 
 pub mod calendar;
 pub mod clock;
+pub mod fetch;
 pub mod health;
 pub mod limits;
 pub mod panics;

@@ -69,6 +69,8 @@ pub enum Command {
         /// Where to.
         directory: PathBuf,
     },
+    /// Show the figures of a running tallyd in the terminal, as its page does.
+    Watch(Watch),
     /// Ask a running tallyd whether it takes lines in; exit code 0 if it does. For containers.
     Health(Configured),
 }
@@ -148,6 +150,26 @@ pub struct Demo {
     /// End after so many seconds; without it, at Ctrl-C.
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<u64>,
+}
+
+/// What is watched.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Where tallyd serves HTTP.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8127")]
+    pub url: String,
+    /// Which page: its path, or the NAME of /live/NAME.
+    #[arg(long, value_name = "PAGE", default_value = "/")]
+    pub page: String,
+    /// Print the figures once, as text, and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Print JSON: a line for each new state; with --once, one.
+    #[arg(long)]
+    pub json: bool,
+    /// A file with the token that tallyd asks strangers for.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Configured {

@@ -13,3 +13,4 @@ pub mod migrate;
 pub mod notify;
 mod pages;
 pub mod run;
+pub mod watch;

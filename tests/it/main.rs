@@ -62,3 +62,5 @@ mod tally;
 mod tidy;
 #[cfg(test)]
 mod unique;
+#[cfg(test)]
+mod watch;
