@@ -13,6 +13,8 @@ FROM debian:12.11-slim
 COPY --from=build /src/target/release/tallyd /usr/local/bin/tallyd
 # Where buckets stand: a volume, owned by who runs.
 COPY --from=build --chown=65532:65532 /empty /var/lib/tallyd
+# Whom webhooks and `tallyd watch` believe over https: the slim image has nobody.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/tallyd/
 # Status and metrics are for whoever reaches the container; the console stays inside it.
 ENV TALLYD_HTTP_LISTEN=0.0.0.0:8127

@@ -312,6 +312,19 @@ pub fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// What became of notices. Written by the notifier alone; nothing is ordered by it.
+#[derive(Debug, Default)]
+pub struct NoticeCounts {
+    /// Messages that were taken, since the start.
+    pub sent: AtomicU64,
+    /// Attempts that were not.
+    pub failures: AtomicU64,
+    /// Messages that wait.
+    pub waiting: AtomicU64,
+    /// Messages that were given up.
+    pub given_up: AtomicU64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,7 @@ pub mod console;
 pub mod flush;
 pub mod forward;
 pub mod ingest;
+pub mod notify;
 pub mod serve;
 
 pub mod config;

@@ -290,6 +290,9 @@ pub const UNPLACED_MAX: usize = 24;
 /// Pause between two quick looks at the figures, in milliseconds.
 pub const FIGURES_MS: u64 = 250;
 
+/// Most webhooks in the configuration.
+pub const NOTIFY_MAX: usize = 8;
+
 /// Files and sockets open at a time when all connection limits are reached, and the rest of the program.
 pub const DESCRIPTORS_WANTED: u64 =
     (STREAM_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX) as u64 + 256;

@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
-use tallyd::cli::{backup, check, demo, doctor, graphite_rules, health, manual, migrate, run, watch};
+use tallyd::cli::{
+    backup, check, demo, doctor, graphite_rules, health, manual, migrate, notices, run, watch,
+};
 
 fn main() -> ExitCode {
     end_on_panic();
@@ -35,6 +37,7 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => print(&manual::completions(*shell)),
         Command::Man { directory } => manual::write(directory).map(|()| ExitCode::SUCCESS),
+        Command::Notify(arguments) => notices::notify(arguments),
         Command::Watch(arguments) => watch::watch(arguments),
         Command::Health(arguments) => health::health(arguments),
     }

@@ -69,6 +69,8 @@ pub enum Command {
         /// Where to.
         directory: PathBuf,
     },
+    /// A dry run of [[notify]]: send one sample to each webhook, and say what came of it.
+    Notify(Notify),
     /// Show the figures of a running tallyd in the terminal, as its page does.
     Watch(Watch),
     /// Ask a running tallyd whether it takes lines in; exit code 0 if it does. For containers.
@@ -150,6 +152,17 @@ pub struct Demo {
     /// End after so many seconds; without it, at Ctrl-C.
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<u64>,
+}
+
+/// Who gets a sample.
+#[derive(Debug, Args)]
+pub struct Notify {
+    /// Send nothing; print what would be sent.
+    #[arg(long)]
+    pub print: bool,
+    /// Whose webhooks.
+    #[command(flatten)]
+    pub configured: Configured,
 }
 
 /// What is watched.

@@ -1,9 +1,10 @@
 //! `tallyd check`: what a configuration will do, in plain words.
 //!
 //! In comes a configuration that was read without mistakes; out comes a text that says where tallyd listens,
-//! what it promises, where values go and under which names, then the warnings. Opens nothing and asks nobody:
-//! whether a port is free or Graphite answers is for `doctor` to find out.
+//! what it promises, where values go and under which names, what pages show and whom it tells, then the warnings. Opens
+//! nothing and asks nobody: whether a port is free or Graphite answers is for `doctor` to find out.
 
+use crate::clock::Clock;
 use crate::config::{Config, Loaded, show_duration, show_size};
 use crate::forward::expand::expand;
 use crate::forward::{Connection, Protocol, Rules, Stamp};
@@ -37,6 +38,7 @@ pub fn describe(loaded: &Loaded) -> String {
     if config.http.listen.is_some() {
         lines.extend(super::pages::describe(&config.figures, config.store.ladder.calendar()));
     }
+    lines.extend(super::told::describe(&config.notify, &config.figures, Clock::system().now()));
     lines.extend(loaded.warnings.iter().map(|warning| format!("Warning:  {warning}")));
     lines.join("\n") + "\n"
 }

@@ -28,27 +28,27 @@ const PAGE_KEYS: [&str; 4] = ["path", "title", "hero", "show"];
 const DECIMALS_MAX: usize = 6;
 
 /// One table of an array, which notes what is wrong in it.
-struct Entry<'a> {
-    table: &'a Table,
+pub(super) struct Entry<'a> {
+    pub(super) table: &'a Table,
     /// How the table is called in messages: `figure.signups`, or `figure[2]` while it has no name.
     name: String,
-    mistakes: Vec<Mistake>,
+    pub(super) mistakes: Vec<Mistake>,
 }
 
 impl<'a> Entry<'a> {
-    fn new(array: &str, at: usize, key: &str, table: &'a Table) -> Self {
+    pub(super) fn new(array: &str, at: usize, key: &str, table: &'a Table) -> Self {
         let named = table.get(key).and_then(Value::as_str).filter(|name| !name.is_empty());
         let name = named.map_or_else(|| format!("{array}[{}]", at + 1), |name| format!("{array}.{name}"));
         Self { table, name, mistakes: Vec::new() }
     }
 
-    fn mistake(&mut self, key: &str, reason: Reason) {
+    pub(super) fn mistake(&mut self, key: &str, reason: Reason) {
         let shown = self.table.get(key).map_or_else(String::new, |value| Raw::File(value).shown());
         self.mistakes.push(Mistake::new(format!("{}.{key}", self.name), &shown, reason));
     }
 
     /// The value of a key, if it is written and right.
-    fn get<T>(&mut self, key: &str, parse: impl Fn(Raw<'_>) -> Result<T, Reason>) -> Option<T> {
+    pub(super) fn get<T>(&mut self, key: &str, parse: impl Fn(Raw<'_>) -> Result<T, Reason>) -> Option<T> {
         match parse(Raw::File(self.table.get(key)?)) {
             Ok(value) => Some(value),
             Err(reason) => {
@@ -58,16 +58,35 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn text(&mut self, key: &str) -> Option<String> {
+    /// The same of a value that no message shows.
+    pub(super) fn get_secret<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(Raw<'_>) -> Result<T, Reason>,
+    ) -> Option<T> {
+        match parse(Raw::File(self.table.get(key)?)) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.mistake_unshown(key, reason);
+                None
+            }
+        }
+    }
+
+    pub(super) fn mistake_unshown(&mut self, key: &str, reason: Reason) {
+        self.mistakes.push(Mistake::new(format!("{}.{key}", self.name), "(not shown)", reason));
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.get(key, words)
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
     /// Keys that nobody knows.
-    fn unknown(&mut self, known: &[&str]) {
+    pub(super) fn unknown(&mut self, known: &[&str]) {
         let strangers: Vec<&String> =
             self.table.keys().filter(|key| !known.contains(&key.as_str())).collect();
         for key in strangers {
@@ -92,7 +111,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Text that is shown to people.
-fn words(raw: Raw<'_>) -> Result<String, Reason> {
+pub(super) fn words(raw: Raw<'_>) -> Result<String, Reason> {
     let text = raw.text()?.trim();
     if text.is_empty() || text.len() > limits::FIGURE_TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         let problem = "this is empty, too long or has control characters in it";
@@ -102,7 +121,7 @@ fn words(raw: Raw<'_>) -> Result<String, Reason> {
 }
 
 /// The tables of an array.
-fn tables<'a>(reader: &mut Reader<'a>, array: &'static str, max: usize) -> Vec<&'a Table> {
+pub(super) fn tables<'a>(reader: &mut Reader<'a>, array: &'static str, max: usize) -> Vec<&'a Table> {
     let Some(value) = reader.array(array) else {
         return Vec::new();
     };

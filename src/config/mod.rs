@@ -12,6 +12,7 @@ mod figures;
 mod js;
 mod literal;
 mod native;
+mod notify;
 mod problem;
 mod raw;
 mod reader;
@@ -62,6 +63,8 @@ pub struct Config {
     pub expand: forward::Rules,
     /// What the pages show.
     pub figures: crate::figures::Options,
+    /// Whom to tell what happens.
+    pub notify: crate::notify::Options,
     /// HTTP.
     pub http: serve::Options,
     /// The console.

@@ -6,6 +6,7 @@
 
 use super::address::{parse_link_or_none, parse_listen_or_off};
 use super::figures;
+use super::notify::notify;
 use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
@@ -20,6 +21,7 @@ use crate::figures::Options;
 use crate::forward::TimerRules;
 use crate::journal::SyncWhen;
 use crate::metric::{Bounds, Ladder, name};
+use crate::notify::Rule;
 use crate::store::IdleRules;
 use crate::wire::Dialect;
 use crate::wire::statsd::{Grammar, UnknownType};
@@ -105,6 +107,7 @@ struct Keys {
     ladder: Ladder,
     history: Vec<String>,
     figures: Options,
+    notify: Vec<Rule>,
     graphite: Graphite,
     timers: TimerRules,
     timer_exact_max: usize,
@@ -130,6 +133,7 @@ impl Keys {
         let (ladder, history) =
             rollup.ladder(&mut section, flush.bucket, flush.amend_window_ms, company.calendar, now);
         let (figures, pages) = figures::figures(reader);
+        let notify = notify(reader);
         let graphite = graphite(&mut reader.section("graphite"));
         let figures = Options {
             currency: company.currency,
@@ -168,6 +172,7 @@ impl Keys {
             ladder,
             history,
             figures,
+            notify,
             graphite,
             timers,
             timer_exact_max,
@@ -197,6 +202,12 @@ impl Keys {
             as_sent: dialect == Dialect::Statsd,
             name_bytes_max: limits.name_bytes_max,
             tags_max: limits.tags_max,
+        };
+        let calendar = *self.ladder.calendar();
+        // In Redis notices stand beside the buckets, and memory has no place for them.
+        let folder = match &self.store.url {
+            store::StoreUrl::File(folder) => Some(folder.clone()),
+            store::StoreUrl::Redis(_) | store::StoreUrl::Memory => None,
         };
         Config {
             dialect,
@@ -242,6 +253,7 @@ impl Keys {
                 names_clean: self.sanitize,
             },
             figures: self.figures,
+            notify: crate::notify::Options { rules: self.notify, calendar, folder },
             http: self.http,
             console: console::Options { listen: self.console, config_lines, healthy },
             reload_on_change,

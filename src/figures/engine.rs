@@ -12,6 +12,7 @@ use crate::clock::WallMs;
 use crate::health::Books;
 use crate::metric::{Series, Sum, Tally};
 use crate::store::Store;
+use chrono::NaiveDate;
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -119,6 +120,14 @@ impl Engine {
         }
     }
 
+    /// Every page as it stood at the end of a day that is over. Takes as long as a start does.
+    #[must_use]
+    pub fn closing(&self, date: NaiveDate) -> Vec<Arc<PageState>> {
+        // The lock is not held meanwhile: the pages go on.
+        let work = self.work().anew();
+        work.closing(&*self.store, &self.days, date).into_iter().map(Arc::new).collect()
+    }
+
     /// Puts a mark on today's lines; it is also counted under `marks.`, for the store and for Graphite.
     pub fn mark(&self, text: &str, at: WallMs, now: WallMs) -> Result<Mark, MarkRefused> {
         let (mark, series) = self.work().marks.send(&self.days, text, at, now)?;
@@ -133,7 +142,8 @@ impl Engine {
 }
 
 /// Gives a state and its figures the versions that they have, and says whether anything changed but the time.
-fn versioned(mut next: PageState, before: &PageState) -> (PageState, bool) {
+#[must_use]
+pub fn versioned(mut next: PageState, before: &PageState) -> (PageState, bool) {
     let at_ms = std::mem::replace(&mut next.at_ms, before.at_ms);
     next.version = before.version;
     for figure in &mut next.figures {

@@ -13,6 +13,7 @@ mod marks;
 mod options;
 mod plain;
 mod ratio;
+mod share;
 mod slow;
 pub mod stalled;
 mod standing;
@@ -25,7 +26,8 @@ mod words;
 mod work;
 
 pub use days::Days;
-pub use engine::{Count, Engine, MarkRefused};
+pub use engine::{Count, Engine, MarkRefused, versioned};
 pub use options::{FigureRules, Goals, Options, PageRules};
+pub use share::{hidden, shared};
 pub use state::PageState;
 pub(crate) use words::label_of;

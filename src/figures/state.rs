@@ -83,6 +83,9 @@ pub enum Slot {
     Third,
 }
 
+/// What [`Figure::record`] begins with when it is the day's.
+pub const BEST_DAY: &str = "best day so far";
+
 /// What is known of a figure. Late and stale are the page's own judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

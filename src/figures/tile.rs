@@ -5,7 +5,7 @@ use super::days::{Days, short};
 use super::plain::Plain;
 use super::slow::{Look, Slow};
 use super::stalled::{Silence, silence};
-use super::state::{Also, Figure, FigureKind, FigureState, Goal, Period, Quiet, Slice, Slot};
+use super::state::{Also, BEST_DAY, Figure, FigureKind, FigureState, Goal, Period, Quiet, Slice, Slot};
 use super::words::{Unit, ago};
 use crate::clock::WallMs;
 use crate::limits;
@@ -244,7 +244,7 @@ impl Around<'_> {
         if let Some((date, best)) =
             past.best.filter(|(_, best)| past.days >= RECORD_DAYS_MIN && main.number > *best)
         {
-            return Some(format!("best day so far, before it {} on {}", unit.text(best), short(date)));
+            return Some(format!("{BEST_DAY}, before it {} on {}", unit.text(best), short(date)));
         }
         if plain.watched.rules.kind == FigureKind::Count {
             let reached = milestones().take_while(|stone| *stone <= past.all + main.number).last()?;

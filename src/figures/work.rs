@@ -16,6 +16,7 @@ use crate::health::Books;
 use crate::limits;
 use crate::metric::Series;
 use crate::store::{Store, StoreError};
+use chrono::NaiveDate;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,36 @@ impl Work {
         }
     }
 
+    /// Another one that has looked at nothing yet.
+    pub(super) fn anew(&self) -> Self {
+        let mut options = self.options.clone();
+        if self.guessed {
+            options.figures = self.figures.iter().map(|plain| plain.watched.rules.clone()).collect();
+        }
+        Self::new(options, self.names.clone(), false, Arc::default(), 0)
+    }
+
+    /// Every page as it stood at the end of a day that is over. What stands now was not written down.
+    pub(super) fn closing(mut self, store: &dyn Store, days: &Days, date: NaiveDate) -> Vec<PageState> {
+        self.options.figures.retain(|rules| rules.kind != FigureKind::Gauge);
+        let day = days.calendar.day(date);
+        let look = Look { store, days, now: day.end - 1, cut: day.end, today: date };
+        if let Err(error) = self.look_at_all(&look) {
+            tracing::warn!(%error, "a day that is over cannot be looked at");
+        }
+        let common = Common {
+            now: look.now,
+            cut: look.cut,
+            ticker: Vec::new(),
+            marks: Vec::new(),
+            guarantee: String::new(),
+            partial: None,
+            cannot_tell: None,
+        };
+        let pages = 0..self.options.pages.len();
+        pages.filter_map(|at| self.page(at, store, days, &common)).collect()
+    }
+
     fn look_at_all(&mut self, look: &Look<'_>) -> Result<(), StoreError> {
         self.scan(look)?;
         let bounds = look.store.bounds();
@@ -181,11 +212,7 @@ impl Work {
         };
         let ids = std::iter::once(&rules.hero).chain(&rules.show);
         let figures = ids.filter_map(|id| self.figure(id, &around)).enumerate().map(|(at, mut figure)| {
-            figure.slot = match at {
-                0 => Slot::Hero,
-                at if at <= SECONDS => Slot::Second,
-                _ => Slot::Third,
-            };
+            figure.slot = slot(at);
             figure
         });
         Some(PageState {
@@ -222,6 +249,15 @@ impl Work {
         let rules = self.ratios.iter().find(|rules| rules.id == id)?;
         let (part, whole) = rules.of.as_ref()?;
         Some(around.ratio(rules, plain(part)?, plain(whole)?))
+    }
+}
+
+/// How large the figure at a place of a page is shown.
+pub(super) fn slot(at: usize) -> Slot {
+    match at {
+        0 => Slot::Hero,
+        at if at <= SECONDS => Slot::Second,
+        _ => Slot::Third,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod figures;
 mod ingest;
+mod notices;
 mod restart;
 mod store;
 mod warnings;
@@ -428,6 +429,9 @@ impl Service {
         }
         for thread in self.ingest {
             join(thread);
+        }
+        if let Some(notices) = self.web.notices {
+            notices.stop();
         }
         self.web.figures.stop();
         drop(self.bound);

@@ -1,6 +1,7 @@
 //! HTTP and the console: one runtime beside the threads that count.
 
 use super::figures::{self, Figures};
+use super::notices::{self, Notices};
 use super::{Listeners, backup_path};
 use crate::aggregate::Totals;
 use crate::clock::Clock;
@@ -32,12 +33,15 @@ pub(super) struct Web<'a> {
 /// What is served, at work.
 pub(super) struct Running {
     pub(super) figures: Figures,
+    pub(super) notices: Option<Notices>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Web<'_> {
     pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
         let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
+        let status = Arc::default();
+        let notices = notices::start(self.config, self.clock, &figures.engine, self.store, &status)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("web")
@@ -46,7 +50,7 @@ impl Web<'_> {
         let inside = runtime.enter();
         if let Some(listener) = listeners.http.take() {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let server = Arc::new(self.server(listeners.ingest.names.clone(), &figures.engine));
+            let server = Arc::new(self.server(listeners.ingest.names.clone(), &figures.engine, status));
             runtime.spawn(server.serve(listener, self.config.http.clone()));
         }
         if let Some(listener) = listeners.console.take() {
@@ -54,7 +58,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(Running { figures, _runtime: runtime })
+        Ok(Running { figures, notices, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.
@@ -73,7 +77,12 @@ impl Web<'_> {
         })
     }
 
-    fn server(&self, listening: Vec<String>, figures: &Arc<Engine>) -> Server {
+    fn server(
+        &self,
+        listening: Vec<String>,
+        figures: &Arc<Engine>,
+        notices: Arc<crate::health::NoticeCounts>,
+    ) -> Server {
         let (statuses, clock) = (self.statuses.clone(), self.clock.clone());
         Server {
             clock: self.clock.clone(),
@@ -87,6 +96,7 @@ impl Web<'_> {
             backup: self.backup(),
             totals: self.totals.clone(),
             figures: Arc::clone(figures),
+            notices,
             grafana: self.config.http.grafana.clone(),
             listening,
             ready: Arc::clone(self.ready),

@@ -21,7 +21,7 @@ pub use status::GraphiteStatus;
 use crate::aggregate::Totals;
 use crate::clock::Clock;
 use crate::figures::{Engine, PageState};
-use crate::health::Books;
+use crate::health::{Books, NoticeCounts};
 use crate::limits;
 use crate::metric::Kind;
 use crate::store::Store;
@@ -72,6 +72,8 @@ pub struct Server {
     pub totals: Option<Arc<Totals>>,
     /// What the pages show.
     pub figures: Arc<Engine>,
+    /// What became of notices.
+    pub notices: Arc<NoticeCounts>,
     /// `http.grafana`: the dashboard that figures link to.
     pub grafana: Option<String>,
     /// What is listened on, in words.

@@ -51,6 +51,19 @@ pub(super) struct Status {
     ticks: Ticks,
     store: StoreStatus,
     graphite: Vec<GraphiteStatus>,
+    notices: Notices,
+}
+
+#[derive(Serialize)]
+struct Notices {
+    /// Messages to webhooks that were taken.
+    sent: u64,
+    /// Attempts that were not.
+    failures: u64,
+    /// Messages that wait.
+    waiting: u64,
+    /// Messages that were given up.
+    given_up: u64,
 }
 
 #[derive(Serialize)]
@@ -230,5 +243,11 @@ pub(super) fn status(server: &Server) -> Status {
         },
         store: store_status(server),
         graphite: (server.graphite)(),
+        notices: Notices {
+            sent: read(&server.notices.sent),
+            failures: read(&server.notices.failures),
+            waiting: read(&server.notices.waiting),
+            given_up: read(&server.notices.given_up),
+        },
     }
 }

@@ -312,6 +312,27 @@ impl StoreError {
     }
 }
 
+/// Notes by name, which all nodes over a store see and one of them acts on.
+pub trait Board: Send + Sync {
+    /// All of them with the number of this state, unless that is still `seen`.
+    fn read(&self, seen: Option<u64>) -> Result<Option<Notes>, StoreError>;
+    /// Puts up a note, unless there is one of its name; whether it did.
+    fn post(&self, name: &str, text: &str) -> Result<bool, StoreError>;
+    /// Writes a note anew, or takes it down.
+    fn change(&self, name: &str, text: Option<&str>) -> Result<(), StoreError>;
+    /// Whether this node acts on them now; of several, one does.
+    fn is_ours(&self) -> bool;
+}
+
+/// What stands on a [`Board`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Grows with every change.
+    pub state: u64,
+    /// By name.
+    pub notes: BTreeMap<String, String>,
+}
+
 /// Where buckets stand. Shared by the flusher, which applies and folds, the forwarders, which state and
 /// strike, and readers.
 pub trait Store: Send + Sync {
@@ -375,6 +396,10 @@ pub trait Store: Send + Sync {
     fn present(&self, kind: Kind) -> Result<Vec<Present>, StoreError>;
     /// Forgets the series of a kind whose keys match, with what the open bucket has of them; returns them.
     fn forget(&self, kind: Kind, matches: &dyn Fn(&str) -> bool) -> Result<Vec<String>, StoreError>;
+    /// Where notes are put up for all nodes over this store; `None` where a process is alone with it.
+    fn board(&self) -> Option<&dyn Board> {
+        None
+    }
     /// How many series are known.
     fn series_count(&self) -> usize;
     /// From now on idle series follow these rules.

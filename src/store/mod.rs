@@ -5,6 +5,6 @@ pub mod embedded;
 pub mod redis;
 
 pub use contract::{
-    Applied, Batch, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Kept, Options,
-    Outstanding, Present, Reading, Sealed, Sharing, Store, StoreError, StoreUrl,
+    Applied, Batch, Board, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Kept, Notes,
+    Options, Outstanding, Present, Reading, Sealed, Sharing, Store, StoreError, StoreUrl,
 };

@@ -35,6 +35,8 @@ mod migrate;
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod notices;
+#[cfg(test)]
 mod page;
 #[cfg(test)]
 mod query;

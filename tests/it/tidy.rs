@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 11] = [
     &["aggregate", "journal", "store"],
     &["query"],
     &["figures"],
-    &["ingest", "flush", "forward", "serve", "console"],
+    &["ingest", "flush", "forward", "serve", "console", "notify"],
     &["config"],
     &["run"],
     &["cli"],

@@ -20,6 +20,7 @@
 //!   tallyd:{p}:damaged             string  buckets that start up to here may lack some    –
 //!   tallyd:{fig}:day:<date>        hash    figure ─▶ integer, smallest unit               end of the day + keep
 //!   tallyd:{fig}:day:<date>:<name> string  HyperLogLog of a set, for PFCOUNT              likewise
+//!   tallyd:{fig}:notices           hash    what is told or to be told, `~state` its number        by the sender
 //!   tallyd:{fig}:settings          hash    what all nodes must agree on                   –
 //!   tallyd:{fig}:nodes             zset    nodes by when they were last seen              after a minute
 //! ```

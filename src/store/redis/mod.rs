@@ -15,6 +15,7 @@
 //! whole. Redis may be away at any time: batches wait in the journal.
 
 mod beside;
+mod board;
 mod cluster;
 mod confirm;
 mod examine;
@@ -43,8 +44,8 @@ use crate::health::Books;
 use crate::limits;
 use crate::metric::{Bounds, Kind, Ladder, Series};
 use crate::store::{
-    Applied, Batch, Cohort, Confirmed, Durability, Folded, IdleRules, Kept, Outstanding, Present, Reading,
-    Sealed, Sharing, Store, StoreError,
+    Applied, Batch, Board, Cohort, Confirmed, Durability, Folded, IdleRules, Kept, Outstanding, Present,
+    Reading, Sealed, Sharing, Store, StoreError,
 };
 use holder::{Crowd, Lane};
 use layout::{Layout, partition_of_producer};
@@ -394,6 +395,10 @@ impl Store for RedisStore {
             self.ask(|link| link.call(partition, &pipe))?;
         }
         Ok(gone.into_iter().map(|series| series.key().to_owned()).collect())
+    }
+
+    fn board(&self) -> Option<&dyn Board> {
+        Some(self)
     }
 
     fn series_count(&self) -> usize {

@@ -116,8 +116,25 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 60000)
 return {now, redis.call('ZCOUNT', KEYS[1], now - 5000, '+inf')}
 ";
 
+/// Puts up a note, unless there is one of its name.
+///
+/// KEYS notices · ARGV name, text
+pub(super) const POST: &str = r"
+if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[1], '~state', 1)
+return 1
+";
+
+/// Writes a note anew, or takes it down.
+///
+/// KEYS notices · ARGV name, text ('' takes it down)
+pub(super) const CHANGE: &str = r"
+if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return redis.call('HINCRBY', KEYS[1], '~state', 1)
+";
+
 /// All scripts, by the number that [`Script`] gives them.
-pub(super) const ALL: [&str; 8] = [APPLY, PASS, FOLD, RENEW, RELEASE, STRIKE, AGAIN, NODES];
+pub(super) const ALL: [&str; 10] = [APPLY, PASS, FOLD, RENEW, RELEASE, STRIKE, AGAIN, NODES, POST, CHANGE];
 
 /// Which script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,4 +147,6 @@ pub(super) enum Script {
     Strike,
     Again,
     Nodes,
+    Post,
+    Change,
 }

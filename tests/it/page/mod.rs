@@ -11,4 +11,4 @@ mod live;
 mod oracle;
 mod silence;
 mod streams;
-mod world;
+pub(crate) mod world;

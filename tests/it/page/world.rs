@@ -14,27 +14,27 @@ use tallyd::metric::{Bounds, Digest, Gauge, Kind, Number, Series, Sum, Tally};
 use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::store::{Batch, Store};
 
-pub(super) const DAY: i64 = 86_400_000;
-pub(super) const HOUR: i64 = 3_600_000;
-pub(super) const MINUTE: i64 = 60_000;
+pub(crate) const DAY: i64 = 86_400_000;
+pub(crate) const HOUR: i64 = 3_600_000;
+pub(crate) const MINUTE: i64 = 60_000;
 const WIDTH: i64 = 10_000;
-pub(super) const BOUNDS: Bounds = Bounds { timer_exact_max: 512, set_exact_max: 256 };
+pub(crate) const BOUNDS: Bounds = Bounds { timer_exact_max: 512, set_exact_max: 256 };
 
 /// A sample on its way.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sample {
+pub(crate) enum Sample {
     Count(i64),
     Gauge(f64),
     Timer(f64),
     Member(u64),
 }
 
-pub(super) struct World {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) engine: Engine,
-    pub(super) books: Arc<Books>,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) engine: Engine,
+    pub(crate) books: Arc<Books>,
     /// What the engine asked to be counted.
-    pub(super) asked: Arc<Mutex<Vec<Series>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Series>>>,
     pending: BTreeMap<i64, Vec<(Series, Tally)>>,
     number: u64,
     changes: u64,
@@ -42,7 +42,7 @@ pub(super) struct World {
 
 impl World {
     /// A world with this configuration, in which time begins at `now`.
-    pub(super) fn new(toml: &str, now: i64) -> Self {
+    pub(crate) fn new(toml: &str, now: i64) -> Self {
         let config =
             config::native(toml, std::iter::empty()).unwrap_or_else(|error| panic!("{error}")).config;
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Something happened; the store hears of it at the next flush.
-    pub(super) fn send(&mut self, at: i64, key: &str, sample: &Sample) {
+    pub(crate) fn send(&mut self, at: i64, key: &str, sample: &Sample) {
         let (kind, tally) = match sample {
             Sample::Count(units) => {
                 let mut sum = Sum::ZERO;
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// Everything that was sent is in the store, and what is due is sealed.
-    pub(super) fn flush(&mut self, now: i64) {
+    pub(crate) fn flush(&mut self, now: i64) {
         for (bucket, entries) in std::mem::take(&mut self.pending) {
             self.number += 1;
             let batch = Batch { producer: 1, number: self.number, bucket, entries };
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// The first page as it is at a moment.
-    pub(super) fn look(&mut self, now: i64) -> Arc<PageState> {
+    pub(crate) fn look(&mut self, now: i64) -> Arc<PageState> {
         self.flush(now);
         self.engine.refresh(now);
         self.engine.state("/").unwrap()
@@ -114,12 +114,12 @@ impl World {
 }
 
 /// The figure of an id.
-pub(super) fn figure<'a>(state: &'a PageState, id: &str) -> &'a Figure {
+pub(crate) fn figure<'a>(state: &'a PageState, id: &str) -> &'a Figure {
     state.figures.iter().find(|figure| figure.id == id).unwrap_or_else(|| panic!("no {id} on the page"))
 }
 
 /// So many arrivals, where `mean` are usual.
-pub(super) fn arrivals(random: &mut StdRng, mean: f64) -> u32 {
+pub(crate) fn arrivals(random: &mut StdRng, mean: f64) -> u32 {
     let (limit, mut product, mut count) = ((-mean).exp(), random.random::<f64>(), 0);
     while product > limit {
         product *= random.random::<f64>();
@@ -129,6 +129,6 @@ pub(super) fn arrivals(random: &mut StdRng, mean: f64) -> u32 {
 }
 
 /// How many times the long version of a test is as long.
-pub(super) fn long() -> i64 {
+pub(crate) fn long() -> i64 {
     std::env::var("TALLYD_TEST_LONG").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }

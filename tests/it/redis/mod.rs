@@ -4,6 +4,7 @@ mod cluster;
 mod contract;
 mod faults;
 pub(crate) mod nodes;
+mod notices;
 mod roads;
 mod rollbacks;
 pub(crate) mod server;

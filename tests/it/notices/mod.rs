@@ -1,0 +1,5 @@
+//! Notices: exactly what is to be told is told, to real receivers.
+
+mod half_year;
+pub(crate) mod receiver;
+mod told;
