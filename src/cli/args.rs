@@ -59,6 +59,8 @@ pub enum Command {
         #[arg(long, value_enum, value_name = "FILE")]
         only: Option<Part>,
     },
+    /// Print a new token and its hash: the one is shown to tallyd, the other stands in its configuration.
+    Token,
     /// Print completions for a shell.
     Completions {
         /// Which shell.

@@ -1,5 +1,7 @@
 //! Asks the tallyd of this machine over HTTP: one small request, one answer.
 
+use crate::config::Loaded;
+use crate::serve::tokens::{is_hashed, read_file};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -26,6 +28,16 @@ pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// What shows that we may ask: the first token that the configuration or its files hold as it is, not as a hash.
+pub(super) fn bearer(loaded: &Loaded) -> Option<String> {
+    let of_files = || {
+        let files = loaded.config.http.token_files.iter().filter_map(|path| read_file(path).ok());
+        files.flatten().find(|token| !is_hashed(token))
+    };
+    let token = loaded.token.as_ref().map(|token| token.0.clone()).or_else(of_files)?;
+    Some(format!("Bearer {token}"))
 }
 
 /// Asks a tallyd of ours: a request without a body, and its answer.

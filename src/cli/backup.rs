@@ -4,10 +4,10 @@
 //! not run the file is copied here. A restore puts a copy in the store's place and keeps what was there.
 
 use super::args::{Backup, Configured, Restore};
-use super::ask::{ask, reachable};
+use super::ask::{ask, bearer, reachable};
 use super::run::load;
 use crate::clock::{Clock, WallMs};
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::run::{STORE_FILE, backup_path, open_stopped};
 use crate::store::StoreUrl;
 use crate::store::embedded::Disk;
@@ -23,14 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Makes a copy and says where it is.
 pub fn backup(arguments: &Backup) -> anyhow::Result<ExitCode> {
-    let config = load(&arguments.configured)?.config;
-    let folder = folder(&config)?;
-    let made = if let Some(made) = asked(&config, &arguments.configured)? {
+    let loaded = load(&arguments.configured)?;
+    let config = &loaded.config;
+    let folder = folder(config)?;
+    let made = if let Some(made) = asked(&loaded, &arguments.configured)? {
         made
     } else {
         let now = Clock::system().now();
         let made = backup_path(folder, now)?;
-        open_stopped(&config, now)?.backup(&made, now)?;
+        open_stopped(config, now)?.backup(&made, now)?;
         made
     };
     let place = match &arguments.to {
@@ -50,12 +51,12 @@ pub fn backup(arguments: &Backup) -> anyhow::Result<ExitCode> {
 }
 
 /// The copy that a running tallyd made; `None` if none is running.
-fn asked(config: &Config, arguments: &Configured) -> anyhow::Result<Option<PathBuf>> {
-    let Some(listen) = config.http.listen else {
+fn asked(loaded: &Loaded, arguments: &Configured) -> anyhow::Result<Option<PathBuf>> {
+    let Some(listen) = loaded.config.http.listen else {
         return Ok(None);
     };
     let address = reachable(listen);
-    let bearer = config.http.tokens.first().map(|token| format!("Bearer {token}"));
+    let bearer = bearer(loaded);
     let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
     match ask(address, "POST", "/api/v1/backup", &headers, PATIENCE) {
         Ok(answer) if answer.code == 200 => Ok(Some(PathBuf::from(answer.body.trim()))),

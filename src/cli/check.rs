@@ -240,10 +240,26 @@ fn where_or_off(listen: Option<SocketAddr>) -> String {
 }
 
 fn tokens(config: &Config) -> String {
-    match (config.http.listen, config.http.tokens.len()) {
-        (None, _) | (_, 0) => String::new(),
-        (_, 1) => "; one token is set".to_owned(),
-        (_, count) => format!("; {count} tokens are set"),
+    let http = &config.http;
+    let Some(listen) = http.listen else {
+        return String::new();
+    };
+    let who = if http.trust_loopback { "whoever is not on this machine" } else { "everybody" };
+    let count = match http.tokens.len() {
+        0 => String::new(),
+        1 => "one token is set".to_owned(),
+        count => format!("{count} tokens are set"),
+    };
+    let files = match http.token_files.len() {
+        0 => String::new(),
+        1 => "tokens are read from a file".to_owned(),
+        count => format!("tokens are read from {count} files"),
+    };
+    let set = [count, files].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" and ");
+    match set.as_str() {
+        "" if listen.ip().is_loopback() => format!("; {who} may look and change nothing"),
+        "" => format!("; everybody may look, and {who} may change nothing"),
+        set => format!("; {set}, which {who} must show"),
     }
 }
 

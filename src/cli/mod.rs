@@ -14,5 +14,6 @@ pub mod notices;
 pub mod notify;
 mod pages;
 pub mod run;
+pub mod token;
 mod told;
 pub mod watch;

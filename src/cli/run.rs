@@ -33,10 +33,11 @@ pub enum Event {
 
 /// Runs until it is told to stop.
 pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
-    let loaded = load(arguments)?;
-    let config = &loaded.config;
+    // The token that commands show is not kept: a service knows hashes alone.
+    let Loaded { config, warnings, .. } = load(arguments)?;
+    let config = &config;
     init_log(config.debug);
-    log_warnings(&loaded.warnings);
+    log_warnings(&warnings);
     let events = events()?;
     let service = run::start(config, &Clock::system()).context("tallyd cannot start")?;
     log_warnings(&service.warnings);
@@ -200,6 +201,8 @@ fn reload(arguments: &Configured, service: &Service, running: &mut Config) {
             }
             running.idle = loaded.config.idle;
             running.expand = loaded.config.expand;
+            running.http.tokens = loaded.config.http.tokens;
+            running.http.token_files = loaded.config.http.token_files;
         }
         Err(error) => tracing::error!("the configuration is not reloaded, the old one stays:\n{error:#}"),
     }
@@ -216,13 +219,15 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     // The ladder stands on the bucket.
     let ladder = if old.flush == new.flush { &new.store.ladder } else { &old.store.ladder };
     let store = crate::store::Options { ladder: ladder.clone(), ..new.store.clone() };
+    let (tokens, token_files) = (old.http.tokens.clone(), old.http.token_files.clone());
+    let http = crate::serve::Options { tokens, token_files, ..new.http.clone() };
     let sections = [
         ("ingest", old.ingest != new.ingest),
         ("names, timers, sets or limits", old.aggregate != aggregate),
         ("flush", old.flush != new.flush),
         ("store, rollup or company", old.store != store || old.journal != new.journal),
         ("graphite's addresses, protocol and connection", old.graphite != new.graphite),
-        ("http", old.http != new.http),
+        ("http", old.http != http),
         ("console", old.console.listen != new.console.listen),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

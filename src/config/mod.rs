@@ -36,6 +36,7 @@ use crate::{aggregate, console, flush, forward, ingest, limits, serve};
 use native::Switches;
 use problem::Reason;
 use reader::Source;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -92,6 +93,18 @@ pub struct Loaded {
     pub config: Config,
     /// What was ignored, and why.
     pub warnings: Vec<String>,
+    /// The first token that is written as it is, for a command that asks a running tallyd.
+    pub token: Option<Secret>,
+}
+
+/// Text that shows itself to nobody by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
 }
 
 /// Reads the file at `path`, if there is one, under the environment `env`. A name that ends in `.js` or

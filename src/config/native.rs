@@ -11,17 +11,18 @@ use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
 use super::sections::{
-    Graphite, Ingest, Limits, bounds, exact_max, flush, graphite, idle, ingest, timers, token, whole,
+    Graphite, Ingest, Limits, bounds, exact_max, file, flush, graphite, idle, ingest, timers, token, whole,
 };
 use super::store::{StoreKeys, company, rollup, store as store_keys};
 use super::units::show_duration;
-use super::{Config, Loaded};
+use super::{Config, Loaded, Secret};
 use crate::clock::Clock;
 use crate::figures::Options;
 use crate::forward::TimerRules;
 use crate::journal::SyncWhen;
 use crate::metric::{Bounds, Ladder, name};
 use crate::notify::Rule;
+use crate::serve::tokens::CHARACTERS_MIN;
 use crate::store::IdleRules;
 use crate::wire::Dialect;
 use crate::wire::statsd::{Grammar, UnknownType};
@@ -70,7 +71,7 @@ pub(super) fn read(
     let state = env.iter().find(|(name, _)| name == "STATE_DIRECTORY").map(|(_, value)| value.clone());
     let state = state.as_deref().and_then(|paths| paths.split(':').next()).filter(|path| !path.is_empty());
     let mut reader = Reader::new(source, env.iter().cloned());
-    let keys = Keys::read(&mut reader, state);
+    let mut keys = Keys::read(&mut reader, state);
     if keys.ingest.udp.is_empty() && keys.ingest.tcp.is_empty() && keys.ingest.unix.is_empty() {
         reader.warn("ingest.udp, ingest.tcp and ingest.unix are all empty: nothing will be received");
     }
@@ -88,7 +89,8 @@ pub(super) fn read(
     if !mistakes.is_empty() {
         return Err(ConfigError { mistakes });
     }
-    Ok(Loaded { config: keys.config(switches, &effective), warnings })
+    let token = keys.token.take();
+    Ok(Loaded { config: keys.config(switches, &effective), warnings, token })
 }
 
 /// Every key there is, as section and name.
@@ -118,6 +120,7 @@ struct Keys {
     idle: IdleRules,
     limits: Limits,
     http: serve::Options,
+    token: Option<Secret>,
     console: Option<SocketAddr>,
 }
 
@@ -155,15 +158,7 @@ impl Keys {
         let unknown_type = names.value("unknown_type", "refuse", choice(&unknown));
         let idle = idle(&mut reader.section("idle"), flush.bucket);
         let limits = bounds(&mut reader.section("limits"));
-        let mut section = reader.section("http");
-        let http = serve::Options {
-            listen: section.value("listen", "127.0.0.1:8127", text(parse_listen_or_off)),
-            required: true,
-            tokens: section.list("tokens", Vec::new(), text(token)),
-            series: section.value("series", false, boolean),
-            series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
-            grafana: section.value("grafana", "", text(parse_link_or_none)),
-        };
+        let (http, token) = http(reader);
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
         Self {
             ingest,
@@ -183,6 +178,7 @@ impl Keys {
             idle,
             limits,
             http,
+            token,
             console,
         }
     }
@@ -260,6 +256,31 @@ impl Keys {
             debug,
         }
     }
+}
+
+/// HTTP, and a token to be shown to it.
+fn http(reader: &mut Reader<'_>) -> (serve::Options, Option<Secret>) {
+    let mut section = reader.section("http");
+    let listen = section.value("listen", "127.0.0.1:8127", text(parse_listen_or_off));
+    let tokens = section.list("tokens", Vec::new(), text(token));
+    let short = tokens.iter().filter_map(|(_, text)| text.as_ref()).any(|text| text.0.len() < CHARACTERS_MIN);
+    let options = serve::Options {
+        listen,
+        required: true,
+        tokens: tokens.iter().map(|(token, _)| *token).collect(),
+        token_files: section.list("token_files", Vec::new(), text(file)),
+        trust_loopback: section.value("trust_loopback", true, boolean),
+        series: section.value("series", false, boolean),
+        series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
+        grafana: section.value("grafana", "", text(parse_link_or_none)),
+    };
+    if short {
+        reader.warn(format!(
+            "http.tokens: a token of less than {CHARACTERS_MIN} characters can be guessed; `tallyd token` prints one that \
+             cannot"
+        ));
+    }
+    (options, tokens.into_iter().find_map(|(_, text)| text))
 }
 
 /// What a page says of what is counted.

@@ -4,6 +4,7 @@
 //! own types where there are any. Does not know the other sections, nor in which language the file was
 //! written.
 
+use super::Secret;
 use super::address::{parse_destination, parse_listen, parse_network, parse_unix};
 use super::problem::Reason;
 use super::raw::{Raw, boolean, choice, count, duration, size, text};
@@ -13,11 +14,13 @@ use super::units::{show_duration, show_size};
 use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
 use crate::ingest::UnixAddress;
 use crate::metric::Width;
+use crate::serve::tokens::{self, Token};
 use crate::store::{Idle, IdleRules};
 use crate::{flush, forward, limits};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use toml::Value;
 
 const DAY_MS: u64 = 86_400_000;
@@ -229,12 +232,19 @@ pub(super) fn bounds(section: &mut Section<'_, '_>) -> Limits {
     }
 }
 
-/// A token travels in an HTTP header, which holds visible ASCII.
-pub(super) fn token(text: &str) -> Result<String, Reason> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Reason::new("a token is visible ASCII without spaces", "write letters and digits"));
+/// A token, or its hash in its place. The text is handed on beside it, for a command that has to show one.
+pub(super) fn token(text: &str) -> Result<(Token, Option<Secret>), Reason> {
+    let cure = "write letters and digits, or the hash that `tallyd token` prints";
+    let token = Token::read(text).map_err(|error| Reason::new(error.to_string(), cure))?;
+    Ok((token, (!tokens::is_hashed(text)).then(|| Secret(text.to_owned()))))
+}
+
+/// The path of a file that is read later.
+pub(super) fn file(text: &str) -> Result<PathBuf, Reason> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Reason::new("this is no path of a file", "write a path such as \"/etc/tallyd/tokens\""));
     }
-    Ok(text.to_owned())
+    Ok(PathBuf::from(text))
 }
 
 pub(super) fn whole(number: usize) -> Value {

@@ -28,6 +28,7 @@ use crate::ingest::{Bound, IngestError};
 use crate::journal::JournalError;
 use crate::limits;
 use crate::metric::Width;
+use crate::serve::tokens::{TokenFileError, Tokens};
 use crate::store::embedded::DiskError;
 use crate::store::{Store, StoreError};
 use crate::sys::{self, Inherited, Waker};
@@ -97,6 +98,9 @@ pub enum RunError {
         /// Why not.
         cause: io::Error,
     },
+    /// A file of tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
     /// A thread, a waker or the runtime.
     #[error("the system gives us no thread or socket pair: {0}")]
     System(#[from] io::Error),
@@ -226,6 +230,7 @@ fn listen(
 
 /// Starts everything; returns when lines are taken in.
 pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
+    let tokens = Arc::new(Tokens::load(&config.http)?);
     let mut listeners = Listeners::bind(config)?;
     let addresses = listeners.addresses();
     let mut warnings = std::mem::take(&mut listeners.warnings);
@@ -264,6 +269,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         statuses,
         ready: &ready,
         totals,
+        tokens,
     };
     let web = web.start(&mut listeners)?;
     Ok(Service {
@@ -408,8 +414,11 @@ impl Service {
         self.clock.now() - last < limits::STUCK_MS
     }
 
-    /// Takes over what can be changed while running: idle rules, and what points are called.
+    /// Takes over what can be changed while running: idle rules, what points are called, and tokens.
     pub fn reload(&self, config: &Config) {
+        if let Err(error) = self.web.tokens.reload(&config.http) {
+            tracing::error!(%error, "the tokens are not reloaded, the old ones stay");
+        }
         self.store.set_idle_rules(config.idle.clone());
         self.rules.store(Arc::new(config.expand.clone()));
         let prefix = config.expand.naming.own_prefix.clone();

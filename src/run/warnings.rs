@@ -28,7 +28,8 @@ pub(super) fn few_descriptors() -> Option<String> {
 
 pub(super) fn open_to_strangers(config: &Config) -> Option<String> {
     let listen = config.http.listen.filter(|listen| !listen.ip().is_loopback())?;
-    config.http.tokens.is_empty().then(|| {
-        format!("HTTP on {listen} shows status and metrics to anybody who reaches it: set `http.tokens`, or listen on loopback")
+    (!config.http.has_tokens()).then(|| {
+        format!("HTTP on {listen} shows status and figures to anybody who reaches it, and lets nobody from elsewhere change \
+             anything: set `http.tokens`, or listen on loopback")
     })
 }

@@ -11,6 +11,7 @@ use crate::figures::Engine;
 use crate::flush::Command;
 use crate::forward::DestinationStatus;
 use crate::health::Books;
+use crate::serve::tokens::Tokens;
 use crate::serve::{GraphiteStatus, Server};
 use crate::store::{Store, StoreUrl};
 use std::io;
@@ -28,17 +29,20 @@ pub(super) struct Web<'a> {
     pub(super) statuses: Vec<Arc<DestinationStatus>>,
     pub(super) ready: &'a Arc<AtomicBool>,
     pub(super) totals: Option<Arc<Totals>>,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 /// What is served, at work.
 pub(super) struct Running {
     pub(super) figures: Figures,
     pub(super) notices: Option<Notices>,
+    pub(super) tokens: Arc<Tokens>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Web<'_> {
     pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
+        let tokens = Arc::clone(&self.tokens);
         let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
         let status = Arc::default();
         let notices = notices::start(self.config, self.clock, &figures.engine, self.store, &status)?;
@@ -58,7 +62,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(Running { figures, notices, _runtime: runtime })
+        Ok(Running { figures, notices, tokens, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.
@@ -100,6 +104,7 @@ impl Web<'_> {
             grafana: self.config.http.grafana.clone(),
             listening,
             ready: Arc::clone(self.ready),
+            tokens: Arc::clone(&self.tokens),
         }
     }
 

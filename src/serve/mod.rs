@@ -1,8 +1,9 @@
 //! HTTP: the pages of figures, health, status, queries and our own counters for Prometheus. Only this folder names
 //! axum and hyper.
 //!
-//! Loopback is not trust: a request that names another host, comes from another origin or was forwarded is a
-//! stranger's, and strangers show a token where tokens are configured. Nothing here changes what is counted, but marks are added.
+//! Who asks is settled in one place (`access.rs`) before anything else. Loopback is not trust: a request that names
+//! another host or comes from another origin is turned away, and one that was forwarded is a stranger's. Strangers show a
+//! token where tokens are configured, and change nothing without one in any case. No GET changes anything.
 
 mod access;
 mod connections;
@@ -14,6 +15,7 @@ mod prometheus;
 mod query;
 mod series;
 mod status;
+pub mod tokens;
 
 pub use page::drawn;
 pub use status::GraphiteStatus;
@@ -32,12 +34,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokens::{Token, Tokens};
 use tokio::net::TcpListener;
 
 /// Where HTTP is served, and to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `http.listen`; `None` is off.
     pub listen: Option<SocketAddr>,
@@ -45,13 +49,25 @@ pub struct Options {
     /// statsd's files for one machine know nothing of our port.
     pub required: bool,
     /// `http.tokens`: what strangers must show.
-    pub tokens: Vec<String>,
+    pub tokens: Vec<Token>,
+    /// `http.token_files`: files with more of them.
+    pub token_files: Vec<PathBuf>,
+    /// `http.trust_loopback`: whether a direct request from this machine needs none.
+    pub trust_loopback: bool,
     /// `http.series`: whether the business series are shown to Prometheus.
     pub series: bool,
     /// `http.series_max`: how many of them at most.
     pub series_max: usize,
     /// `http.grafana`: the dashboard that figures link to.
     pub grafana: Option<String>,
+}
+
+impl Options {
+    /// Whether strangers may show anything at all.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !(self.tokens.is_empty() && self.token_files.is_empty())
+    }
 }
 
 /// What HTTP is answered from.
@@ -80,12 +96,14 @@ pub struct Server {
     pub listening: Vec<String>,
     /// Cleared when a stop begins.
     pub ready: Arc<AtomicBool>,
+    /// What strangers must show.
+    pub tokens: Arc<Tokens>,
 }
 
 impl Server {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
-        let access = Arc::new(Access::new(&options));
+        let access = Arc::new(Access::new(&options, Arc::clone(&self.tokens)));
         let live = live::Live::start(&self);
         let open = Router::new().route("/health/live", get(alive)).route("/health/ready", get(ready));
         let closed = Router::new()
@@ -106,11 +124,11 @@ impl Server {
             .layer(axum::Extension(query::Room::new()))
             .layer(axum::Extension(live))
             .layer(DefaultBodyLimit::max(limits::HTTP_BODY_BYTES_MAX))
-            .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::tokens));
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::admit));
         let router = open
             .merge(closed)
             .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; /api/v1/ lists what there is\n") })
-            .layer(axum::middleware::from_fn_with_state(access, access::hosts))
+            .layer(axum::middleware::from_fn_with_state(access, access::identify))
             .with_state(self);
         connections::serve(listener, router).await;
     }

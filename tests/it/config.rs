@@ -201,7 +201,7 @@ fn the_environment_wins_over_the_file() {
         ("TALLYD_STORE_URL", "memory:"),
         ("PATH", "/bin"),
     ];
-    let Loaded { config, warnings } = with_env(text, &pairs).unwrap();
+    let Loaded { config, warnings, .. } = with_env(text, &pairs).unwrap();
     assert_eq!(config.flush.bucket, Width::from_ms(30_000));
     assert_eq!(config.graphite.addresses, ["a:2004", "b:9"]);
     assert!(config.aggregate.names.sanitize);
@@ -298,7 +298,7 @@ fn an_empty_statsd_file_has_statsds_defaults() {
 
 #[test]
 fn the_file_of_statsds_own_tests() {
-    let Loaded { config, warnings } = statsd(STATSD_TEST).unwrap();
+    let Loaded { config, warnings, .. } = statsd(STATSD_TEST).unwrap();
     assert_eq!((config.flush.bucket.ms(), config.flush.tick_ms), (200, 100));
     assert_eq!(config.graphite.addresses, ["127.0.0.1:31337"]);
     assert_eq!(config.expand.naming.scheme, Scheme::Statsd);

@@ -3,6 +3,8 @@
 //! `cfg(test)` on each module lets clippy know that helpers outside test functions are tests too.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod batch;
 #[cfg(test)]
 mod books;

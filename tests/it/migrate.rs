@@ -11,7 +11,7 @@ use tallyd::wire::Dialect;
 fn assert_migrates(text: &str) {
     let original = statsd_config(text);
     let (toml, _) = migrate::migrate(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
-    let Loaded { config, warnings } = native(&toml).unwrap_or_else(|error| panic!("{toml}\n{error}"));
+    let Loaded { config, warnings, .. } = native(&toml).unwrap_or_else(|error| panic!("{toml}\n{error}"));
     let expected_warning = |warning: &String| {
         ["nothing will be received", "whole seconds"].iter().any(|part| warning.contains(part))
     };

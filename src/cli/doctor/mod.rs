@@ -159,7 +159,7 @@ impl Report {
 /// Looks at everything; exit code 0 if nothing is wrong, 1 if there are findings.
 pub fn doctor(arguments: &Doctor) -> anyhow::Result<ExitCode> {
     let loaded = load(&arguments.configured)?;
-    let running = Running::ask(&loaded.config);
+    let running = Running::ask(&loaded);
     let patient = Patient {
         loaded,
         file: arguments.configured.config.clone(),

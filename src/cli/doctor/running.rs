@@ -1,8 +1,8 @@
 //! A running tallyd of this configuration: what its own books say is wrong.
 
 use super::{PATIENCE, Patient, Report};
-use crate::cli::ask::{ask, reachable};
-use crate::config::Config;
+use crate::cli::ask::{ask, bearer, reachable};
+use crate::config::Loaded;
 use serde_json::Value;
 use std::io;
 use std::net::SocketAddr;
@@ -27,12 +27,12 @@ pub(super) enum Running {
 }
 
 impl Running {
-    pub(super) fn ask(config: &Config) -> Self {
-        let Some(listen) = config.http.listen else {
+    pub(super) fn ask(loaded: &Loaded) -> Self {
+        let Some(listen) = loaded.config.http.listen else {
             return Self::Off;
         };
         let address = reachable(listen);
-        let bearer = config.http.tokens.first().map(|token| format!("Bearer {token}"));
+        let bearer = bearer(loaded);
         let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
         match ask(address, "GET", "/api/v1/status", &headers, PATIENCE) {
             Ok(answer) => match serde_json::from_str::<Value>(&answer.body) {

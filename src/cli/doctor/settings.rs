@@ -9,7 +9,7 @@ pub(super) fn check(patient: &Patient, report: &mut Report) {
         report.finding(warning.clone(), "mend or remove it; `tallyd check` says what then holds");
     }
     let http = &patient.loaded.config.http;
-    if let Some(listen) = http.listen.filter(|listen| !listen.ip().is_loopback() && http.tokens.is_empty()) {
+    if let Some(listen) = http.listen.filter(|listen| !listen.ip().is_loopback() && !http.has_tokens()) {
         report.finding(
             format!("HTTP on {listen} shows status and figures to anybody who reaches it"),
             "set http.tokens (TALLYD_HTTP_TOKENS), or listen on loopback",

@@ -15,7 +15,7 @@ fn what_the_configuration_opens_or_ignores() {
     Machine::sound().env("TALLYD_NONSENSE", "1").ails(&["TALLYD_NONSENSE", "mend or remove it"]);
     let open = format!("http.listen=0.0.0.0:{}", free_port());
     Machine::sound().set(&open).ails(&["shows status and figures to anybody", "http.tokens"]);
-    Machine::sound().set(&open).env("TALLYD_HTTP_TOKENS", "secret").is_sound();
+    Machine::sound().set(&open).env("TALLYD_HTTP_TOKENS", "a-secret-nobody-guesses").is_sound();
     let open = format!("console.listen=0.0.0.0:{}", free_port());
     Machine::sound().set(&open).ails(&["has no password", "127.0.0.1:8126"]);
 }
@@ -25,8 +25,11 @@ fn secrets_that_everybody_may_read() {
     let machine = Machine::sound();
     let file = machine.path("tallyd.toml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("[http]", "[sets]\nsalt = \"pepper\"\n[http]\ntokens = [\"secret\"]"))
-        .unwrap();
+    fs::write(
+        &file,
+        text.replace("[http]", "[sets]\nsalt = \"pepper\"\n[http]\ntokens = [\"a-secret-nobody-guesses\"]"),
+    )
+    .unwrap();
     let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     allow(0o644);
     machine.ails(&["http.tokens and sets.salt", "chmod o-r"]);

@@ -1,0 +1,16 @@
+//! `tallyd token`: a new token, and the hash that takes its place in the configuration.
+
+use crate::serve::tokens::Token;
+use anyhow::Context;
+use std::fs::File;
+use std::io::Read as _;
+
+/// Two lines: the token, which is kept nowhere, and its hash.
+pub fn token() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .context("the system gives us nothing random")?;
+    let token = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    Ok(format!("token {token}\nhash  {}\n", Token::of(token.as_bytes()).hashed()))
+}
