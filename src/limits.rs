@@ -243,9 +243,9 @@ pub const QUERY_POINTS_TOTAL_MAX: usize = 1_000_000;
 pub const QUERY_BUCKETS_MAX: i64 = 20_000_000;
 /// Readings that room is made for before a series is read: what a slice of a large query has of each.
 pub const READINGS_RESERVED: usize = 256;
-/// Buckets that a query has in memory at a time, weighed as below: some 10 MB of counters, and of timers at most
-/// 50 MB.
-pub const QUERY_BUCKETS_AT_ONCE: i64 = 25_000;
+/// Buckets that a query has in memory at a time, weighed as below: of counters about what a core's second cache
+/// holds, and of timers at most 16 MB.
+pub const QUERY_BUCKETS_AT_ONCE: i64 = 8_000;
 /// What a bucket of a timer or a set weighs in work and memory against one of a counter.
 pub const QUERY_WEIGHT_LARGE: i64 = 8;
 /// Longest pattern of names in bytes.

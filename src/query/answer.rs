@@ -318,6 +318,9 @@ impl Work<'_> {
             bundles.iter().map(|((level, kind), members)| each(*level, *kind) * members.len() as i64).sum();
         let steps = (limits::QUERY_BUCKETS_AT_ONCE / all.max(1)).max(1) as usize;
         let bounds = self.store.bounds();
+        for unit in &mut *units {
+            unit.line.points.reserve_exact(self.grid.steps());
+        }
         for first in (0..self.grid.steps()).step_by(steps) {
             let slice = first..(first + steps).min(self.grid.steps());
             let mut parts: Parts = vec![vec![Part::Nothing; slice.len()]; units.len()];
