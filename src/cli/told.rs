@@ -11,6 +11,7 @@ pub(super) fn describe(options: &Options, figures: &figures::Options, now: WallM
         let style = match rule.style {
             Style::Slack => "as Slack has it",
             Style::Json => "as JSON",
+            Style::Graphite => "as events of Graphite's",
         };
         let place = match rule.webhook.resolve() {
             Ok(target) => format!("{} ({target})", rule.webhook),
@@ -37,6 +38,9 @@ fn subjects(rule: &Rule, options: &Options, figures: &figures::Options, now: Wal
         labels.collect::<Vec<_>>().join(", ")
     };
     let mut subjects = Vec::new();
+    if rule.marks {
+        subjects.push("marks: deploys.* counters, and what is sent to /api/v1/marks".to_owned());
+    }
     if rule.alarms {
         subjects.push(match named(&|figure| figure.alarm).as_str() {
             "" => "no alarms, since no figure has alarm = \"stalled\"".to_owned(),

@@ -136,8 +136,9 @@ impl Keys {
         let (ladder, history) =
             rollup.ladder(&mut section, flush.bucket, flush.amend_window_ms, company.calendar, now);
         let (figures, pages) = figures::figures(reader);
-        let notify = notify(reader);
+        let mut notify = notify(reader);
         let graphite = graphite(&mut reader.section("graphite"));
+        notify.extend(graphite.events.clone());
         let figures = Options {
             currency: company.currency,
             holidays: company.holidays,

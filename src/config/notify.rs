@@ -32,6 +32,7 @@ pub(super) fn notify(reader: &mut Reader<'_>) -> Vec<Rule> {
             digest: entry.get("digest", digest),
             alarms: entry.get("alarms", boolean).unwrap_or(true),
             goals: entry.get("goals", boolean).unwrap_or(true),
+            marks: false,
         });
         if rule.as_ref().is_some_and(|rule| rules.iter().any(|other| other.webhook == rule.webhook)) {
             let problem = "two tables have this webhook";
@@ -41,6 +42,17 @@ pub(super) fn notify(reader: &mut Reader<'_>) -> Vec<Rule> {
         entry.mistakes.into_iter().for_each(|mistake| reader.refuse(mistake));
     }
     rules
+}
+
+/// Where marks go as Graphite's events (`graphite.events`); nothing is nowhere.
+pub(super) fn events(raw: Raw<'_>) -> Result<Option<Rule>, Reason> {
+    if raw.text()?.trim().is_empty() {
+        return Ok(None);
+    }
+    let webhook = webhook(raw).map_err(|reason| {
+        Reason::new(reason.problem, "write the address of graphite-web's events: \"http://graphite.example.org/events/\"")
+    })?;
+    Ok(Some(Rule { webhook, style: Style::Graphite, digest: None, alarms: false, goals: false, marks: true }))
 }
 
 fn webhook(raw: Raw<'_>) -> Result<Webhook, Reason> {

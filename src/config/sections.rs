@@ -6,6 +6,7 @@
 
 use super::Secret;
 use super::address::{parse_destination, parse_listen, parse_network, parse_unix};
+use super::notify::events;
 use super::problem::Reason;
 use super::raw::{Raw, boolean, choice, count, duration, size, text};
 use super::reader::Section;
@@ -14,6 +15,7 @@ use super::units::{show_duration, show_size};
 use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
 use crate::ingest::UnixAddress;
 use crate::metric::Width;
+use crate::notify::Rule;
 use crate::serve::tokens::{self, Token};
 use crate::store::{Idle, IdleRules};
 use crate::{flush, forward, limits};
@@ -43,6 +45,8 @@ pub(super) struct Graphite {
     pub(super) naming: Naming,
     pub(super) counts: bool,
     pub(super) stamp: Stamp,
+    /// Marks as events, if anybody takes them.
+    pub(super) events: Option<Rule>,
 }
 
 #[expect(clippy::struct_field_names, reason = "the names are those of the keys")]
@@ -147,7 +151,8 @@ pub(super) fn graphite(section: &mut Section<'_, '_>) -> Graphite {
     let resend_ms = section.value("resend", show_duration(limits::RESEND_MS), duration(0..=DAY_MS)) as i64;
     let backfill_rate = section.value("backfill_rate", whole(limits::BACKFILL_RATE), count(1..=10_000_000));
     let options = forward::Options { addresses, protocol, connection, resend_ms, backfill_rate, watch: true };
-    Graphite { options, naming, counts, stamp }
+    let events = section.value("events", "", events);
+    Graphite { options, naming, counts, stamp, events }
 }
 
 /// A part of a Graphite path.

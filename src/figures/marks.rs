@@ -130,6 +130,12 @@ fn text_of(series: &Series) -> String {
     text.replace(['_', '.'], " ")
 }
 
+/// What a mark's text and the text of its counter have in common.
+#[must_use]
+pub fn mark_key(text: &str) -> Option<String> {
+    counter_of(text).map(|name| name.replace('.', "_"))
+}
+
 fn same(sent: &str, counted: &str) -> bool {
     counter_of(sent).is_some_and(|name| text_of(&Series::new(Kind::Counter, &name)) == counted)
 }
@@ -145,6 +151,9 @@ mod tests {
         assert_eq!(counter_of("Release 1.4 <b>now</b>").as_deref(), Some("marks.Release_1.4_bnow-b"));
         assert_eq!((counter_of("☕"), counter_of("  ")), (None, None));
         assert!(same("deploy web", "deploy web") && !same("deploy web", "deploy shop"));
+        let sent = "Release 1.4 <b>now</b>";
+        let counted = text_of(&Series::new(Kind::Counter, &counter_of(sent).unwrap()));
+        assert_eq!(mark_key(sent), mark_key(&counted));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod work;
 
 pub use days::Days;
 pub use engine::{Count, Engine, MarkRefused, versioned};
+pub use marks::mark_key;
 pub use options::{FigureRules, Goals, Options, PageRules};
 pub use share::{hidden, shared};
 pub use state::PageState;

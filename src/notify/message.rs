@@ -14,6 +14,8 @@ pub enum Style {
     Slack,
     /// All that is known, as fields.
     Json,
+    /// An event of Graphite's, as graphite-web takes it at `/events/`.
+    Graphite,
 }
 
 /// What a message is about.
@@ -30,6 +32,8 @@ pub enum Topic {
     Record,
     /// What has been.
     Digest,
+    /// A deploy, or another thin line on today's figures.
+    Mark,
     /// Asked for by hand.
     Sample,
 }
@@ -60,7 +64,7 @@ pub struct Message {
     pub topic: Topic,
     /// Whose id; of a digest none.
     pub figure: Option<String>,
-    /// When it was decided, in milliseconds since 1970.
+    /// When it was decided, and of a mark when it is; in milliseconds since 1970.
     pub at_ms: WallMs,
     /// All of it in words.
     pub text: String,
@@ -74,6 +78,13 @@ impl Message {
     pub fn body(&self, style: Style) -> Value {
         match style {
             Style::Slack => json!({ "text": escaped(&self.text) }),
+            // Tags as text with blanks between them: lists came with graphite-web 1.1.
+            Style::Graphite => json!({
+                "what": self.text,
+                "tags": "tallyd mark",
+                "when": self.at_ms.div_euclid(1_000),
+                "data": "",
+            }),
             Style::Json => {
                 let at = DateTime::from_timestamp_millis(self.at_ms).unwrap_or_default();
                 json!({

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! In come the states of all pages and the time; out go messages: a figure that stands still and its all clear, goals,
-//! record days, and a digest of what has been. The scheduler decides and is pure. What it decides stands on a board
+//! record days, a digest of what has been, and marks for Graphite. The scheduler decides and is pure. What it decides stands on a board
 //! before it is sent: in Redis, where all nodes see it and the one that folds the figures' partition sends, or in a
 //! file (`file.rs`). To each receiver goes one message after the other, again and again until it is taken. Knows
 //! figures as pages show them.
@@ -27,7 +27,7 @@ pub use file::{FileBoard, NOTES_FILE};
 pub use message::{Item, Message, Style, Topic, sample};
 pub use note::{Ledger, Note};
 pub use options::{Digest, Options, Rule, Webhook, Weekdays};
-pub use scheduler::{Closing, Scheduler, YOUNG_MS};
+pub use scheduler::{Closing, New, Scheduler, YOUNG_MS};
 
 use crate::clock::{Clock, WallMs};
 use crate::figures::PageState;
@@ -141,7 +141,10 @@ impl Notifier {
         let now = self.clock.now();
         self.look_at_board()?;
         let pages = (self.source.pages)();
-        let new = self.scheduler.decide(&pages, now, &self.notes, &*self.source.closing);
+        let mut new = self.scheduler.decide(&pages, now, &self.notes, &*self.source.closing);
+        if self.source.board.is_ours() {
+            new.extend(self.scheduler.marks(&pages, now, &self.notes));
+        }
         let any = !new.is_empty();
         for (name, note) in new {
             self.source.board.post(&name, &text(&note))?;

@@ -18,6 +18,8 @@ const REMEMBERED_DAYS: u64 = 70;
 const NOTES_MAX: usize = 20_000;
 /// Messages that wait for one receiver; beyond it the oldest is given up.
 const WAITING_MAX: usize = 256;
+/// A mark and one of the same words are the same if they are no further apart, in milliseconds.
+const MARK_APART_MS: i64 = 60_000;
 /// A message that nobody took for so long is given up, in milliseconds.
 const PATIENCE_MS: i64 = 24 * 3_600_000;
 
@@ -26,14 +28,14 @@ const PATIENCE_MS: i64 = 24 * 3_600_000;
 pub struct Note {
     /// What it is about; of the first note none.
     pub(super) topic: Option<Topic>,
-    /// Whose id; of a digest none.
+    /// Whose id; of a digest none, of a mark what its words come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) figure: Option<String>,
     /// When it was decided, in milliseconds since 1970.
     pub(super) at_ms: WallMs,
     /// The company's day on which it was decided, `2026-11-23`.
     pub(super) day: String,
-    /// Of a silence, when the last event before it was.
+    /// Of a silence, when the last event before it was; of a mark, when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) since_ms: Option<WallMs>,
     /// Of a silence and its end, which one of the figure's it is.
@@ -103,6 +105,15 @@ impl Ledger {
         (number(stalled).max(number(clear)), open)
     }
 
+    /// Whether a mark has a note: a text and its counter differ by less than a minute.
+    pub(super) fn has_mark(&self, key: &str, at: WallMs) -> bool {
+        self.0.values().any(|note| {
+            note.topic == Some(Topic::Mark)
+                && note.figure.as_deref() == Some(key)
+                && note.since_ms.is_some_and(|since| (since - at).abs() <= MARK_APART_MS)
+        })
+    }
+
     /// The days of the digests that a receiver was sent.
     pub(super) fn last_digest(&self, to: &str) -> Option<NaiveDate> {
         let own = |name: &String| digest_of(name).is_some_and(|(_, of)| of == to);
@@ -119,7 +130,7 @@ impl Ledger {
             id,
             topic: note.topic?,
             figure: note.figure.clone(),
-            at_ms: note.at_ms,
+            at_ms: note.since_ms.filter(|_| note.topic == Some(Topic::Mark)).unwrap_or(note.at_ms),
             text: note.text.clone(),
             figures: note.figures.clone(),
         };

@@ -38,6 +38,8 @@ pub struct Rule {
     pub alarms: bool,
     /// Whether goals and record days are told.
     pub goals: bool,
+    /// Whether marks are told, as they are to Graphite (`graphite.events`).
+    pub marks: bool,
 }
 
 /// Where a webhook's address stands. The address is a secret: whoever has it can write there.

@@ -11,7 +11,7 @@ use super::message::{Item, Topic};
 use super::note::{BEGAN, Ledger, Note, digest_name};
 use super::options::{Options, Rule};
 use crate::clock::{WallMs, words};
-use crate::figures::PageState;
+use crate::figures::{PageState, mark_key};
 use crate::figures::state::{BEST_DAY, Figure, Goal, Period, Quiet};
 use chrono::{Datelike as _, Days, NaiveDate};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ pub struct Scheduler {
 }
 
 /// An event with the name of its note.
-type New = (String, Note);
+pub type New = (String, Note);
 
 impl Scheduler {
     /// Decides by these options, for a process that started then.
@@ -79,10 +79,35 @@ impl Scheduler {
         new
     }
 
+    /// Marks that have no note yet. To be asked on the node that sends, and on no other: one that was sent a mark's
+    /// text knows its time better than one that sees its counter.
+    #[must_use]
+    pub fn marks(&self, pages: &[Arc<PageState>], now: WallMs, notes: &Ledger) -> Vec<New> {
+        let Some(began) = notes.began().filter(|_| self.options.rules.iter().any(|rule| rule.marks)) else {
+            return Vec::new();
+        };
+        let mut new = BTreeMap::new();
+        for mark in pages.iter().flat_map(|page| &page.marks) {
+            let Some(key) = mark_key(&mark.text) else { continue };
+            if mark.at_ms < began.at_ms || notes.has_mark(&key, mark.at_ms) {
+                continue;
+            }
+            let name = format!("mark {key} {}", mark.at_ms);
+            let note = Note {
+                figure: Some(key),
+                since_ms: Some(mark.at_ms),
+                ..self.note(Some(Topic::Mark), now, mark.text.clone())
+            };
+            new.insert(name, note);
+        }
+        new.into_iter().collect()
+    }
+
     fn note(&self, topic: Option<Topic>, now: WallMs, text: String) -> Note {
         let wants = |rule: &&Rule| match topic {
             Some(Topic::Stalled | Topic::Clear) => rule.alarms,
             Some(Topic::Goal | Topic::Record) => rule.goals,
+            Some(Topic::Mark) => rule.marks,
             _ => false,
         };
         Note {
