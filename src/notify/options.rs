@@ -71,7 +71,8 @@ impl Webhook {
             Self::Env(name) => format!("env:{name}"),
             Self::File(path) => format!("file:{}", path.display()),
             Self::Written(target) => {
-                format!("{}#{:08x}", target.host(), crc32fast::hash(target.path().as_bytes()))
+                let whole = format!("{target} {}", target.path());
+                format!("{}#{:08x}", target.host(), crc32fast::hash(whole.as_bytes()))
             }
         }
     }
@@ -228,6 +229,9 @@ mod tests {
         let webhook = Webhook::Written(target);
         assert!(!format!("{webhook} {webhook:?} {}", webhook.id()).contains("secret"));
         assert_eq!(webhook.to_string(), "https://hooks.slack.com/…");
+        let of = |text: &str| Webhook::Written(Target::parse(text).unwrap()).id();
+        assert_ne!(of("http://a:1/x"), of("http://a:2/x"), "another port is another receiver");
+        assert_ne!(of("http://a:1/x"), of("http://a:1/y"));
         let missing = Webhook::Env("TALLYD_TEST_NO_SUCH_VARIABLE".to_owned());
         assert_eq!(missing.resolve().unwrap_err(), "TALLYD_TEST_NO_SUCH_VARIABLE is not set");
     }

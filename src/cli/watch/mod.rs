@@ -17,12 +17,14 @@ use super::args::Watch;
 use crate::clock::Clock;
 use crate::fetch::Target;
 use anyhow::{Context as _, bail};
-use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use feed::{Feed, Source};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use page::Page;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use standing::Standing;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +32,8 @@ use std::time::Duration;
 use terminal::Screen;
 
 /// Pause between two looks at keys, signals and the feed.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK_MS: u16 = 100;
+const LOOK: Duration = Duration::from_millis(LOOK_MS as u64);
 /// One look waits for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest token file in bytes.
@@ -153,18 +156,40 @@ enum Key {
     NextPage,
 }
 
-/// What was typed within a moment.
+/// What was typed within a moment. A terminal that is gone is an error: it is readable for ever and has nothing to say.
 fn next_key() -> std::io::Result<Option<Key>> {
-    if !event::poll(LOOK)? {
-        return Ok(None);
+    let mut stdin = std::io::stdin().lock();
+    let mut wanted = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    let [wait] = &mut wanted;
+    match poll(std::slice::from_mut(wait), LOOK_MS) {
+        // A signal: whoever called looks what it says.
+        Ok(0) | Err(Errno::EINTR) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
     }
-    let Event::Key(key) = event::read()? else { return Ok(None) };
-    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    Ok(match key.code {
-        _ if key.kind == KeyEventKind::Release => None,
-        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
-        KeyCode::Char('c' | 'd') if control => Some(Key::Quit),
-        KeyCode::Tab | KeyCode::Char('n') => Some(Key::NextPage),
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    if wait.revents().is_none_or(|events| events.intersects(gone)) {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let typed = stdin.fill_buf()?;
+    let (key, count) = (key(typed), typed.len());
+    stdin.consume(count);
+    if count == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(key)
+}
+
+/// The key of what a terminal sends. An escape by itself is the key; with something behind it, it is another one.
+fn key(typed: &[u8]) -> Option<Key> {
+    const ESCAPE: u8 = 0x1b;
+    if typed.len() > 1 && typed.first() == Some(&ESCAPE) {
+        return None;
+    }
+    typed.iter().find_map(|byte| match byte {
+        // Control with c and with d.
+        b'q' | 0x03 | 0x04 | &ESCAPE => Some(Key::Quit),
+        b'\t' | b'n' => Some(Key::NextPage),
         _ => None,
     })
 }

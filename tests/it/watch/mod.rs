@@ -126,6 +126,22 @@ fn the_terminal_is_as_it_was_after_every_way_out() {
     }
 }
 
+#[test]
+fn a_terminal_that_is_gone_ends_it() {
+    let server = Server::start(STATE);
+    // With its window, and without being told: as over a connection that broke.
+    for command in ["", "trap '' HUP; "] {
+        let screen = Screen::new(80, 24);
+        screen.run(&format!("{command}{}", watch(&server.url(), "")));
+        assert!(screen.shows("● live"), "{}", screen.text());
+        let child = screen.child();
+        assert!(!child.is_empty());
+        screen.close();
+        let gone = || !std::path::Path::new(&format!("/proc/{child}")).exists();
+        assert!(wait_until(Duration::from_secs(20), gone), "it goes on without a terminal");
+    }
+}
+
 /// Runs in a terminal, started by the test below; by itself it does nothing.
 #[test]
 fn panics_in_a_terminal_that_it_has_taken() {

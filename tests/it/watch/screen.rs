@@ -83,13 +83,20 @@ impl Screen {
     pub(crate) fn child(&self) -> String {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
-        children.trim().to_owned()
+        children.split(' ').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Screen {
+    /// Ends the terminal, whatever runs in it.
+    pub(crate) fn close(&self) {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(self.dir.path().join("tmux")).arg("kill-server").output().ok();
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.dir.path().join("tmux")).arg("kill-server").output().ok();
+        self.close();
     }
 }
