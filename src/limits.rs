@@ -293,6 +293,9 @@ pub const FIGURES_MS: u64 = 250;
 /// Most webhooks in the configuration.
 pub const NOTIFY_MAX: usize = 8;
 
+/// Most share links in the configuration: each that is in use has its page drawn once more.
+pub const LINKS_MAX: usize = 32;
+
 /// Files and sockets open at a time when all connection limits are reached, and the rest of the program.
 pub const DESCRIPTORS_WANTED: u64 =
     (STREAM_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX) as u64 + 256;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use tallyd::cli::args::{Cli, Command};
 use tallyd::cli::{
-    backup, check, demo, doctor, graphite_rules, health, manual, migrate, notices, run, token, watch,
+    backup, check, demo, doctor, graphite_rules, health, link, manual, migrate, notices, run, token, watch,
 };
 
 fn main() -> ExitCode {
@@ -35,6 +35,7 @@ fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::GraphiteRules { configured, only } => {
             print(&graphite_rules::rules(&run::load(configured)?.config, *only))
         }
+        Command::Link(arguments) => print(&link::link(arguments)?),
         Command::Token => print(&token::token()?),
         Command::Completions { shell } => print(&manual::completions(*shell)),
         Command::Man { directory } => manual::write(directory).map(|()| ExitCode::SUCCESS),

@@ -61,6 +61,8 @@ pub enum Command {
     },
     /// Print a new token and its hash: the one is shown to tallyd, the other stands in its configuration.
     Token,
+    /// Make a share link: print it, and the [[link]] that goes into the configuration.
+    Link(Link),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -165,6 +167,26 @@ pub struct Notify {
     /// Whose webhooks.
     #[command(flatten)]
     pub configured: Configured,
+}
+
+/// What is shared with whom.
+#[derive(Debug, Args)]
+pub struct Link {
+    /// What it is called, such as "kitchen TV".
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Which page: its path.
+    #[arg(long, value_name = "PAGE", default_value = "/")]
+    pub page: String,
+    /// Until when: a date, or "never"; left out, for 90 days.
+    #[arg(long, value_name = "DATE")]
+    pub expires: Option<String>,
+    /// Ids of figures that are hidden, with commas between them.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub hide: Vec<String>,
+    /// Where whoever gets it reaches tallyd.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8127")]
+    pub url: String,
 }
 
 /// What is watched.

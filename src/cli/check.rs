@@ -36,7 +36,9 @@ pub fn describe(loaded: &Loaded) -> String {
     lines.push(format!("Console:  {}", where_or_off(config.console.listen)));
     lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tokens(config)));
     if config.http.listen.is_some() {
-        lines.extend(super::pages::describe(&config.figures, config.store.ladder.calendar()));
+        let calendar = config.store.ladder.calendar();
+        lines.extend(super::pages::describe(&config.figures, calendar));
+        lines.extend(super::told::links(&config.http.links, calendar, Clock::system().now()));
     }
     lines.extend(super::told::describe(&config.notify, &config.figures, Clock::system().now()));
     lines.extend(loaded.warnings.iter().map(|warning| format!("Warning:  {warning}")));

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 pub mod graphite_rules;
 pub mod health;
+pub mod link;
 pub mod manual;
 pub mod migrate;
 pub mod notices;

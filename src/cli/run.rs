@@ -203,6 +203,7 @@ fn reload(arguments: &Configured, service: &Service, running: &mut Config) {
             running.expand = loaded.config.expand;
             running.http.tokens = loaded.config.http.tokens;
             running.http.token_files = loaded.config.http.token_files;
+            running.http.links = loaded.config.http.links;
         }
         Err(error) => tracing::error!("the configuration is not reloaded, the old one stays:\n{error:#}"),
     }
@@ -220,7 +221,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let ladder = if old.flush == new.flush { &new.store.ladder } else { &old.store.ladder };
     let store = crate::store::Options { ladder: ladder.clone(), ..new.store.clone() };
     let (tokens, token_files) = (old.http.tokens.clone(), old.http.token_files.clone());
-    let http = crate::serve::Options { tokens, token_files, ..new.http.clone() };
+    let links = old.http.links.clone();
+    let http = crate::serve::Options { tokens, token_files, links, ..new.http.clone() };
     let sections = [
         ("ingest", old.ingest != new.ingest),
         ("names, timers, sets or limits", old.aggregate != aggregate),

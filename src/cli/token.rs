@@ -7,10 +7,15 @@ use std::io::Read as _;
 
 /// Two lines: the token, which is kept nowhere, and its hash.
 pub fn token() -> anyhow::Result<String> {
+    let token = new_token()?;
+    Ok(format!("token {token}\nhash  {}\n", Token::of(token.as_bytes()).hashed()))
+}
+
+/// A token that nobody can guess.
+pub(super) fn new_token() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))
         .context("the system gives us nothing random")?;
-    let token = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    Ok(format!("token {token}\nhash  {}\n", Token::of(token.as_bytes()).hashed()))
+    Ok(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
 }

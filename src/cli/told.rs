@@ -1,8 +1,27 @@
-//! What `tallyd check` says of notices: whom tallyd tells what, and when.
+//! What `tallyd check` says of share links and notices: whom tallyd shows and tells what, and when.
 
+use crate::calendar::Calendar;
 use crate::clock::WallMs;
 use crate::figures;
 use crate::notify::{Options, Rule, Style, YOUNG_MS};
+use crate::serve::links::LinkRules;
+
+/// A line for each share link.
+pub(super) fn links(links: &[LinkRules], calendar: &Calendar, now: WallMs) -> Vec<String> {
+    let line = |link: &LinkRules| {
+        let hidden = match link.hidden.iter().map(String::as_str).collect::<Vec<_>>() {
+            hidden if hidden.is_empty() => "all of it".to_owned(),
+            hidden => format!("without {}", hidden.join(", ")),
+        };
+        let until = match link.expires {
+            None => "until it is taken out here".to_owned(),
+            Some(at) if at <= now => "no more: it has expired".to_owned(),
+            Some(at) => format!("until {}", calendar.local(at).format("%a %-d %b %Y %H:%M")),
+        };
+        format!("Shows:    {} to who holds the link \"{}\", {hidden}, {until}", link.page, link.name)
+    };
+    links.iter().map(line).collect()
+}
 
 /// Lines for each receiver, and what holds for all of them.
 pub(super) fn describe(options: &Options, figures: &figures::Options, now: WallMs) -> Vec<String> {

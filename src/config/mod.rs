@@ -10,6 +10,7 @@
 mod address;
 mod figures;
 mod js;
+mod link;
 mod literal;
 mod native;
 mod notify;

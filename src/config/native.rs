@@ -6,6 +6,7 @@
 
 use super::address::{parse_link_or_none, parse_listen_or_off};
 use super::figures;
+use super::link::{check_numbers, links};
 use super::notify::notify;
 use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
@@ -159,7 +160,9 @@ impl Keys {
         let unknown_type = names.value("unknown_type", "refuse", choice(&unknown));
         let idle = idle(&mut reader.section("idle"), flush.bucket);
         let limits = bounds(&mut reader.section("limits"));
-        let (http, token) = http(reader);
+        let (mut http, token) = http(reader);
+        http.links = links(reader, &figures.figures, &figures.pages, ladder.calendar());
+        check_numbers(reader, &http.numbers, &figures.figures);
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
         Self {
             ingest,
@@ -274,6 +277,8 @@ fn http(reader: &mut Reader<'_>) -> (serve::Options, Option<Secret>) {
         series: section.value("series", false, boolean),
         series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
         grafana: section.value("grafana", "", text(parse_link_or_none)),
+        numbers: section.list("numbers", Vec::new(), text(|id| Ok(id.to_owned()))),
+        links: Vec::new(),
     };
     if short {
         reader.warn(format!(

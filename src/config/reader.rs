@@ -17,9 +17,9 @@ const SECRETS: [&str; 2] = ["http.tokens", "sets.salt"];
 /// Keys that later versions know.
 const LATER_KEYS: [&str; 0] = [];
 /// Sections that later versions know.
-const LATER_SECTIONS: [&str; 1] = ["link"];
+const LATER_SECTIONS: [&str; 0] = [];
 /// Lists of tables, which have a reader of their own.
-const ARRAYS: [&str; 3] = ["figure", "page", "notify"];
+const ARRAYS: [&str; 4] = ["figure", "page", "link", "notify"];
 
 /// A file, as keys and values of ours.
 #[derive(Clone, Debug, Default)]

@@ -28,6 +28,7 @@ use crate::ingest::{Bound, IngestError};
 use crate::journal::JournalError;
 use crate::limits;
 use crate::metric::Width;
+use crate::serve::links::Links;
 use crate::serve::tokens::{TokenFileError, Tokens};
 use crate::store::embedded::DiskError;
 use crate::store::{Store, StoreError};
@@ -270,6 +271,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         ready: &ready,
         totals,
         tokens,
+        links: Arc::new(Links::new(&config.http.links)),
     };
     let web = web.start(&mut listeners)?;
     Ok(Service {
@@ -414,11 +416,12 @@ impl Service {
         self.clock.now() - last < limits::STUCK_MS
     }
 
-    /// Takes over what can be changed while running: idle rules, what points are called, and tokens.
+    /// Takes over what can be changed while running: idle rules, what points are called, tokens and share links.
     pub fn reload(&self, config: &Config) {
         if let Err(error) = self.web.tokens.reload(&config.http) {
             tracing::error!(%error, "the tokens are not reloaded, the old ones stay");
         }
+        self.web.links.reload(&config.http.links);
         self.store.set_idle_rules(config.idle.clone());
         self.rules.store(Arc::new(config.expand.clone()));
         let prefix = config.expand.naming.own_prefix.clone();

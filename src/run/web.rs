@@ -11,6 +11,7 @@ use crate::figures::Engine;
 use crate::flush::Command;
 use crate::forward::DestinationStatus;
 use crate::health::Books;
+use crate::serve::links::Links;
 use crate::serve::tokens::Tokens;
 use crate::serve::{GraphiteStatus, Server};
 use crate::store::{Store, StoreUrl};
@@ -30,6 +31,7 @@ pub(super) struct Web<'a> {
     pub(super) ready: &'a Arc<AtomicBool>,
     pub(super) totals: Option<Arc<Totals>>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) links: Arc<Links>,
 }
 
 /// What is served, at work.
@@ -37,12 +39,13 @@ pub(super) struct Running {
     pub(super) figures: Figures,
     pub(super) notices: Option<Notices>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) links: Arc<Links>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Web<'_> {
     pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
-        let tokens = Arc::clone(&self.tokens);
+        let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
         let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
         let status = Arc::default();
         let notices = notices::start(self.config, self.clock, &figures.engine, self.store, &status)?;
@@ -62,7 +65,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(Running { figures, notices, tokens, _runtime: runtime })
+        Ok(Running { figures, notices, tokens, links, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.
@@ -105,6 +108,8 @@ impl Web<'_> {
             listening,
             ready: Arc::clone(self.ready),
             tokens: Arc::clone(&self.tokens),
+            links: Arc::clone(&self.links),
+            numbers: self.config.http.numbers.clone(),
         }
     }
 

@@ -3,9 +3,11 @@
 //! ```text
 //!   a request ─▶ identify: another host or origin ─▶ 421
 //!                          who: on this machine, or with a token ─▶ Admin
+//!                               with the cookie of a share link  ─▶ Guest
 //!                               all others                       ─▶ Stranger
 //!             ─▶ admit:    Admin        everything
-//!                          Stranger     reads, where no token is configured; changes nothing
+//!                          Guest        reads its page, its stream and its figures (links.rs), and nothing else
+//!                          Stranger     reads, where neither a token nor a link is configured; changes nothing
 //! ```
 //!
 //! What changes something is told from what reads by its method alone: no route changes anything when it is asked with
@@ -13,7 +15,9 @@
 //! proxy in it; `http.trust_loopback` says whether that is enough.
 
 use super::Options;
+use super::links::{Link, Links};
 use super::tokens::Tokens;
+use crate::clock::Clock;
 use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -41,10 +45,12 @@ const OF_PROXIES: [&str; 11] = [
 pub(super) struct Peer(pub(super) SocketAddr);
 
 /// Who asks. Every request carries one as an extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     /// Nobody we know.
     Stranger,
+    /// Who holds these share links, at least one.
+    Guest(Vec<Arc<Link>>),
     /// Who may do everything.
     Admin,
 }
@@ -56,12 +62,19 @@ pub(super) struct Access {
     loopback: bool,
     trust_loopback: bool,
     tokens: Arc<Tokens>,
+    links: Arc<Links>,
+    clock: Clock,
 }
 
 impl Access {
-    pub(super) fn new(options: &Options, tokens: Arc<Tokens>) -> Self {
+    pub(super) fn new(options: &Options, tokens: Arc<Tokens>, links: Arc<Links>, clock: Clock) -> Self {
         let loopback = options.listen.is_some_and(|listen| listen.ip().is_loopback());
-        Self { loopback, trust_loopback: options.trust_loopback, tokens }
+        Self { loopback, trust_loopback: options.trust_loopback, tokens, links, clock }
+    }
+
+    /// Whether strangers are shown nothing: somebody was given a token or a link, and so others are not meant.
+    fn is_closed(&self) -> bool {
+        self.tokens.are_set() || !self.links.are_none()
     }
 
     /// A page elsewhere can make a browser ask us by a name that leads to us: such a request names another host.
@@ -86,9 +99,11 @@ impl Access {
             && matches!(the_one(headers, &header::HOST), Ok(Some(host)) if is_loopback_name(host))
             && !is_forwarded(headers);
         if here || bearer(headers).is_some_and(|shown| self.tokens.know(shown)) {
-            Who::Admin
-        } else {
-            Who::Stranger
+            return Who::Admin;
+        }
+        match self.links.shown(headers, self.clock.now()) {
+            links if links.is_empty() => Who::Stranger,
+            links => Who::Guest(links),
         }
     }
 }
@@ -115,14 +130,18 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    let tokens = access.tokens.are_set();
-    let may = match who {
+    let closed = access.is_closed();
+    let reads = !changes(request.method());
+    let may = match &who {
         Who::Admin => true,
-        Who::Stranger => !tokens && !changes(request.method()),
+        Who::Guest(_) => reads && is_for_guests(request.uri().path()),
+        Who::Stranger => reads && !closed,
     };
     if may {
         next.run(request).await
-    } else if tokens {
+    } else if matches!(who, Who::Guest(_)) {
+        (StatusCode::FORBIDDEN, "a share link shows its page, and nothing else\n").into_response()
+    } else if closed {
         let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
         let said = "a token is needed: Authorization: Bearer TOKEN (http.tokens)\n";
         (StatusCode::UNAUTHORIZED, ask, said).into_response()
@@ -134,6 +153,13 @@ pub(super) async fn admit(
 const NO_TOKEN: &str = "this would change something, and who is not on this machine or was forwarded needs a token for \
                         that; none is set here. `tallyd token` prints one and its hash: put the hash into http.tokens \
                         (TALLYD_HTTP_TOKENS), send tallyd a SIGHUP, and ask again with Authorization: Bearer TOKEN\n";
+
+/// The routes that see who asks, and show guests what their links do.
+fn is_for_guests(path: &str) -> bool {
+    matches!(path, "/" | "/api/v1/live" | "/api/v1/live.json" | "/api/v1/query")
+        || path.starts_with("/live/")
+        || path.starts_with("/assets/")
+}
 
 /// What only reads has one of these methods.
 fn changes(method: &Method) -> bool {
@@ -187,7 +213,7 @@ mod tests {
         let options =
             Options { listen: Some(listen.parse().unwrap()), trust_loopback, tokens, ..Options::default() };
         let tokens = Tokens::load(&options).unwrap();
-        Access::new(&options, Arc::new(tokens))
+        Access::new(&options, Arc::new(tokens), Arc::default(), Clock::system())
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -7,8 +7,11 @@
 
 mod access;
 mod connections;
+mod guest;
+pub mod links;
 mod live;
 mod marks;
+mod number;
 mod page;
 mod process;
 mod prometheus;
@@ -33,6 +36,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use links::{LinkRules, Links};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +64,10 @@ pub struct Options {
     pub series_max: usize,
     /// `http.grafana`: the dashboard that figures link to.
     pub grafana: Option<String>,
+    /// `http.numbers`: figures that anybody may embed.
+    pub numbers: Vec<String>,
+    /// `[[link]]`: who sees a page without a token.
+    pub links: Vec<LinkRules>,
 }
 
 impl Options {
@@ -98,14 +106,23 @@ pub struct Server {
     pub ready: Arc<AtomicBool>,
     /// What strangers must show.
     pub tokens: Arc<Tokens>,
+    /// What guests must show.
+    pub links: Arc<Links>,
+    /// Figures that anybody may embed, by id.
+    pub numbers: Vec<String>,
 }
 
 impl Server {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
-        let access = Arc::new(Access::new(&options, Arc::clone(&self.tokens)));
+        let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
+        let access = Arc::new(Access::new(&options, tokens, links, self.clock.clone()));
         let live = live::Live::start(&self);
-        let open = Router::new().route("/health/live", get(alive)).route("/health/ready", get(ready));
+        let open = Router::new()
+            .route("/health/live", get(alive))
+            .route("/health/ready", get(ready))
+            .route("/link/{token}", get(links::enter))
+            .route("/n/{file}", get(number::number));
         let closed = Router::new()
             .route("/", get(page::page))
             .route("/live/{name}", get(page::page))
@@ -153,6 +170,8 @@ async fn index() -> &'static str {
      GET /api/v1/series   ?match=  which series there are (JSON or CSV)\n\
      GET /metrics         the books for Prometheus\n\
      GET /metrics/series  the business series for Prometheus, where http.series is on\n\
+     GET /n/FIGURE.svg    one number, to be embedded, where http.numbers names it\n\
+     GET /link/TOKEN      a share link: the page that it shows\n\
      GET /health/live     200 while the program works\n\
      GET /health/ready    200 while it takes lines in\n"
 }

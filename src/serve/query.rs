@@ -3,7 +3,8 @@
 //! What is asked and answered is the business of `crate::query`; this file knows URLs, headers and status codes.
 //! Work is done off the worker, a few questions at a time, so that health and status are answered meanwhile.
 
-use super::Server;
+use super::access::Who;
+use super::{Server, guest};
 use crate::limits;
 use crate::query::{Asked, Format, ListAsked, Problem, QueryError, answer, list};
 use axum::Extension;
@@ -41,19 +42,31 @@ impl Room {
 /// Points of series.
 pub(super) async fn query(
     State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
     Extension(room): Extension<Room>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     room.run(move || {
         let now = server.clock.now();
-        let asked = pairs(query.as_deref().unwrap_or(""))
-            .and_then(|pairs| Asked::read(&pairs, now, server.store.ladder().calendar()));
-        let asked = match asked {
+        let mut asked = match pairs(query.as_deref().unwrap_or("")) {
             Ok(asked) => asked,
             Err(problem) => return refused(&problem),
         };
-        match answer(&*server.store, &asked, now) {
+        if let Who::Guest(links) = &who {
+            let states: Vec<_> = links.iter().filter_map(|link| server.figures.state(link.page())).collect();
+            match guest::restricted(asked, links, &states) {
+                Some(restricted) => asked = restricted,
+                None => return failed(StatusCode::FORBIDDEN, guest::REFUSED),
+            }
+        }
+        let asked = match Asked::read(&asked, now, server.store.ladder().calendar()) {
+            Ok(asked) => asked,
+            Err(problem) => return refused(&problem),
+        };
+        let answer = answer(&*server.store, &asked, now);
+        let answer = if matches!(who, Who::Guest(_)) { answer.map(guest::plain) } else { answer };
+        match answer {
             Ok(answer) if is_csv(asked.format, &headers) => csv(answer.csv()),
             Ok(answer) => json(StatusCode::OK, answer.json()),
             Err(QueryError::Asked(problem)) => refused(&problem),

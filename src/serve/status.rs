@@ -52,6 +52,7 @@ pub(super) struct Status {
     store: StoreStatus,
     graphite: Vec<GraphiteStatus>,
     notices: Notices,
+    links: Vec<super::links::LinkStatus>,
 }
 
 #[derive(Serialize)]
@@ -249,5 +250,6 @@ pub(super) fn status(server: &Server) -> Status {
             waiting: read(&server.notices.waiting),
             given_up: read(&server.notices.given_up),
         },
+        links: server.links.status(server.clock.now()),
     }
 }

@@ -51,6 +51,11 @@ impl Frame {
         now - self.at < limits::LIVE_STILL_MS
     }
 
+    /// The state.
+    pub(in crate::serve) fn state(&self) -> &Arc<PageState> {
+        &self.news.state
+    }
+
     /// Version of the state.
     pub(super) fn version(&self) -> u64 {
         self.news.state.version

@@ -106,7 +106,7 @@ pub(super) fn html(nodes: &[Node]) -> String {
 }
 
 /// Text as it stands in HTML, between tags or in a quoted value.
-pub(super) fn escaped(text: &str) -> String {
+pub(in crate::serve) fn escaped(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     escape(text, &mut written);
     written

@@ -12,12 +12,16 @@ mod url;
 pub(super) use assets::asset;
 
 use super::Server;
+use super::access::Who;
+use super::live::Live;
 use crate::clock::WallMs;
 use crate::figures::PageState;
+use axum::Extension;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use element::{escaped, html};
+pub(super) use element::escaped;
+use element::html;
 use std::sync::Arc;
 use tiles::Scene;
 
@@ -27,11 +31,18 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// `GET /` and `GET /live/NAME`.
-pub(super) async fn page(State(server): State<Arc<Server>>, OriginalUri(uri): OriginalUri) -> Response {
-    let Some(state) = server.figures.state(uri.path()) else {
+pub(super) async fn page(
+    State(server): State<Arc<Server>>,
+    Extension(who): Extension<Who>,
+    Extension(live): Extension<Arc<Live>>,
+    OriginalUri(uri): OriginalUri,
+) -> Response {
+    let Some(state) = live.state(&server, &who, uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };
-    let scene = Scene { state: &state, now: server.clock.now(), grafana: server.grafana.as_deref() };
+    // Guests are not told where the house keeps its dashboards.
+    let grafana = server.grafana.as_deref().filter(|_| !matches!(who, Who::Guest(_)));
+    let scene = Scene { state: &state, now: server.clock.now(), grafana };
     let mut response = fill(&assets::template(), &scene, &uri).into_response();
     let headers = response.headers_mut();
     for (name, value) in [

@@ -28,6 +28,9 @@ fn the_example_of_figures_and_pages_is_read() {
     for glob in ["signups", "revenue.*", "checkout.time", "deploys.*", "marks.*", "statsd.kernel_drops"] {
         assert!(globs.iter().any(|own| own == glob), "{glob}: {globs:?}");
     }
+    let link = &loaded.config.http.links[0];
+    assert_eq!((link.name.as_str(), link.page.as_str()), ("kitchen TV", "/"));
+    assert_eq!(link.hidden.iter().collect::<Vec<_>>(), ["revenue"]);
     let notify = &loaded.config.notify.rules;
     assert_eq!((notify.len(), notify[0].alarms, notify[0].goals), (1, true, true));
     assert_eq!(notify[0].digest.unwrap().to_string(), "at 08:30, mon tue wed thu fri");
