@@ -50,7 +50,10 @@ pub(super) fn events(raw: Raw<'_>) -> Result<Option<Rule>, Reason> {
         return Ok(None);
     }
     let webhook = webhook(raw).map_err(|reason| {
-        Reason::new(reason.problem, "write the address of graphite-web's events: \"http://graphite.example.org/events/\"")
+        Reason::new(
+            reason.problem,
+            "write the address of graphite-web's events: \"http://graphite.example.org/events/\"",
+        )
     })?;
     Ok(Some(Rule { webhook, style: Style::Graphite, digest: None, alarms: false, goals: false, marks: true }))
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 const SETTLED: Duration = Duration::from_secs(60);
 
-fn launch(events: &str) -> Launch {
-    let launch = Launch::native("[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\n[graphite]\naddress = []\n");
+fn launch(events: &str, more: &str) -> Launch {
+    let toml = "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\n[graphite]\naddress = []\n";
+    let launch = Launch::native(&format!("{toml}{more}"));
     let url = format!("file:{}", launch.dir().join("data").display());
     launch.env("TALLYD_STORE_URL", &url).env("TALLYD_GRAPHITE_EVENTS", events)
 }
 
 fn mark(tallyd: &Tallyd, text: &str) {
-    let reply = http::post(tallyd.ports.http, "/api/v1/marks", text).unwrap();
+    let reply = http::request(tallyd.ports.http, "POST", "/api/v1/marks", &[], text).unwrap();
     assert_eq!(reply.status, 201, "{}", reply.body);
 }
 
@@ -37,7 +38,7 @@ fn events(graphite: &Graphite) -> Vec<(String, i64)> {
 #[test]
 fn marks_are_events_of_a_real_graphite_web_each_once() {
     let graphite = Graphite::start("1s:1h");
-    let launch = launch(&format!("http://127.0.0.1:{}/events/", graphite.web_port()));
+    let launch = launch(&format!("http://127.0.0.1:{}/events/", graphite.web_port()), "");
     let tallyd = launch.start();
     // What was before the first look at the board is left alone.
     time::sleep(Duration::from_secs(3));
@@ -65,9 +66,7 @@ fn marks_are_events_of_a_real_graphite_web_each_once() {
 fn a_mark_waits_while_nobody_takes_it_and_is_no_message_to_others() {
     let (web, others) = (Receiver::start(), Receiver::start());
     web.answer("503 Service Unavailable");
-    let launch = launch(&web.url());
-    let more = format!("[[notify]]\nwebhook = \"{}\"\n", others.url());
-    let tallyd = launch.with_config(&more).start();
+    let tallyd = launch(&web.url(), &format!("[[notify]]\nwebhook = \"{}\"\n", others.url())).start();
     time::sleep(Duration::from_secs(3));
     mark(&tallyd, "deploy web");
     assert!(wait_until(SETTLED, || web.asked() > 0));
