@@ -47,6 +47,10 @@ fn marks_are_events_of_a_real_graphite_web_each_once() {
     tallyd.send_udp(b"deploys.web:1|c");
     let both = || events(&graphite).len() >= 2;
     assert!(wait_until(SETTLED, both), "{:?}", events(&graphite));
+    // A kill between an answer and the note of it has the event sent again, and graphite-web takes it again.
+    let told = || tallyd.http_get("/api/v1/status").body.contains("\"waiting\":0");
+    assert!(wait_until(SETTLED, told), "{}", tallyd.http_get("/api/v1/status").body);
+    time::sleep(Duration::from_secs(2));
     tallyd.kill9();
     let tallyd = launch.start();
     // Known by its counter alone now, the release is still the same one.
