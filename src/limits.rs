@@ -220,6 +220,23 @@ pub const HTTP_CONNECTIONS_GONE: usize = 1_000;
 pub const HTTP_GONE_MS: u64 = 5_000;
 /// Largest body of a request in bytes: a mark.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 << 10;
+/// Largest body of samples in bytes: some 30,000 lines.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// Requests with samples that are worked on at a time, each with its body; who comes then is told to come again.
+pub const REQUESTS_AT_ONCE: usize = 32;
+/// A body of samples may take this long to come, in seconds.
+pub const REQUEST_BODY_SECS: u64 = 30;
+/// Buckets that the timestamps of one request may name: a batch each.
+pub const REQUEST_BUCKETS_MAX: usize = 1_024;
+/// Refused lines that an answer lists.
+pub const REQUEST_REFUSED_SHOWN: usize = 100;
+/// Longest key of a request in bytes.
+pub const REQUEST_KEY_BYTES_MAX: usize = 255;
+/// Keys of requests that are remembered at a time: 46 a second for the default `flush.amend_window`, some 100 MB.
+pub const REQUEST_KEYS_MAX: usize = 1_000_000;
+/// In Redis a key of a request is remembered for this long beyond `flush.amend_window`, in milliseconds: later, what it
+/// brought would be refused as too late.
+pub const REQUEST_KEY_MARGIN_MS: i64 = 3_600_000;
 /// Streams of live pages at a time.
 pub const LIVE_STREAMS_MAX: usize = 10_240;
 /// Streams of live pages to one address at a time: an office behind one router.
@@ -326,4 +343,6 @@ const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one be
 const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);
 const _: () = assert!(QUERY_SERIES_MAX <= QUERY_SERIES_READ_MAX);
 const _: () = assert!(MARK_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+const _: () =
+    assert!(REQUESTS_AT_ONCE <= 64, "those on their way to the flusher fit the queue of its commands");
 const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);

@@ -5,6 +5,7 @@ pub mod epoch;
 mod handover;
 mod index;
 pub mod registry;
+pub mod request;
 pub mod table;
 pub mod totals;
 

@@ -149,6 +149,18 @@ impl Table {
         Self { options, registry, index: Index::new(), generation: Generation::default() }
     }
 
+    /// Every value of a table that was used once, with its series.
+    pub(super) fn into_cells(mut self, timer_exact_max: usize) -> Vec<(Series, Option<WallMs>, Cell)> {
+        let series = std::mem::take(&mut self.generation.fresh);
+        let mut cells = Vec::new();
+        self.generation.drain(timer_exact_max, |kind, slot, time, cell| {
+            if let Some(series) = series.get(kind as usize).and_then(|series| series.get(slot as usize)) {
+                cells.push((series.clone(), time, cell));
+            }
+        });
+        cells
+    }
+
     /// Counts one sample; `now` is the time of the tick.
     #[inline]
     pub(super) fn record(&mut self, sample: &Sample<'_>, now: WallMs) -> Result<(), Refusal> {

@@ -13,7 +13,7 @@ pub(super) struct Batches {
     width: Width,
     /// The bucket of samples without a timestamp, and the moment their changes carry.
     pub(super) bucket: WallMs,
-    at: WallMs,
+    pub(super) at: WallMs,
     /// Says which partition a series belongs to; `None` where there is only one.
     store: Option<Arc<dyn Store>>,
     buckets: BTreeMap<(WallMs, usize), Tallies>,

@@ -7,12 +7,14 @@
 
 mod backlog;
 mod batches;
+mod keyed;
 mod own;
 mod safe;
 
 pub use backlog::Backlog;
 pub use safe::{Replayed, Safe, Written, recover};
 
+use crate::aggregate::request::Request;
 use crate::aggregate::{Collector, Registry, Tick, Totals, epoch::Epoch, table::Example};
 use crate::clock::{self, Clock, WallMs};
 use crate::health::{Books, Intake, Refusal, Shown};
@@ -21,6 +23,7 @@ use crate::metric::{Series, Tally, Width};
 use crate::store::{Applied, Batch, Store};
 use crate::wire::Dialect;
 use batches::Batches;
+use keyed::Keyed;
 use own::Own;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,6 +52,8 @@ pub enum Command {
     OwnPrefix(String),
     /// Count this with the next tick, as if it had come in.
     Count(Series, Tally),
+    /// Count a request with the next tick, once.
+    Request(Box<Request>),
     /// The ingest threads have ended: take what they left, seal everything, and end.
     Drain(SyncSender<()>),
 }
@@ -66,6 +71,7 @@ pub struct Flusher {
     own: Own,
     /// What is to be counted with the next tick.
     asked: Vec<(Series, Tally)>,
+    keyed: Keyed,
     /// Told when something was sealed or amended.
     on_sealed: Box<dyn Fn() + Send>,
     producer: u128,
@@ -126,6 +132,7 @@ impl Flusher {
             books: parts.books,
             own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
             asked: Vec::new(),
+            keyed: Keyed::new(parts.options.amend_window_ms),
             on_sealed: parts.on_sealed,
             producer: parts.producer,
             totals: parts.totals,
@@ -136,21 +143,26 @@ impl Flusher {
 
     /// Ticks until it is told to drain.
     pub fn run(mut self, commands: &Receiver<Command>) {
+        let mut due = self.next_tick(self.clock.now());
         loop {
             let now = self.clock.now();
-            let due = self.next_tick(now);
+            // A clock that was set back must not make us wait for a time that was; and commands, however many there
+            // are, hold up no tick.
+            due = due.min(self.next_tick(now));
+            if now >= due {
+                self.tick(due, || {});
+                due = self.next_tick(self.clock.now());
+                continue;
+            }
             match commands.recv_timeout(Duration::from_millis((due - now).max(0) as u64)) {
-                Err(RecvTimeoutError::Timeout) => {
-                    // Timers are a little early or late; a tick that is early would end before its border.
-                    if self.clock.now() >= due {
-                        self.tick(due, || {});
-                    }
-                }
+                // Timers are a little early or late; a tick that is early would end before its border.
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Command::Tick(done)) => {
                     let now = self.clock.now();
                     self.tick(now + 1, || {});
                     done.send(()).ok();
                 }
+                Ok(Command::Request(request)) => self.keyed.wait(*request),
                 Ok(Command::OwnPrefix(prefix)) => self.own.prefix = prefix,
                 Ok(Command::Count(series, tally)) => self.asked.push((series, tally)),
                 Ok(Command::Drain(done)) => {
@@ -250,6 +262,7 @@ impl Flusher {
         for tick in ticks {
             intake.add(&tick.intake);
         }
+        intake.add(&self.keyed.take_intake());
         self.books.enter(&intake);
         if intake.packets > 0 {
             self.books.last_packet_ms.store(now, Ordering::Relaxed);
@@ -266,6 +279,7 @@ impl Flusher {
 
     /// Everything is in the journal before any of it is in the store.
     fn apply(&mut self, batches: Batches, now: WallMs) {
+        let requests = self.keyed.prepare(&self.store, self.options.bucket, batches.at, now);
         let mut numbered = Vec::new();
         for ((bucket, partition), tallies) in batches.finish() {
             let Some(number) = self.numbers.get_mut(partition) else {
@@ -280,7 +294,8 @@ impl Flusher {
             }
             numbered.push(Batch { producer, number, bucket, entries });
         }
-        self.safe.keep(&numbered, now);
+        let durable = self.safe.keep_keyed(&requests.batches, &numbered, now);
+        self.count_requests(requests, durable, now);
         for batch in numbered {
             let bucket = batch.bucket;
             match self.store.apply(batch, now) {

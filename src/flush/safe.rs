@@ -25,8 +25,10 @@ pub struct Written(Mutex<Option<Vec<Confirmed>>>);
 
 impl Written {
     /// A checkpoint has worked.
-    pub fn leave(&self, confirmed: Vec<Confirmed>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirmed);
+    pub fn leave(&self, mut confirmed: Vec<Confirmed>) {
+        // Each says what is new in it.
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.get_or_insert_default().append(&mut confirmed);
     }
 
     fn take(&self) -> Option<Vec<Confirmed>> {
@@ -74,11 +76,54 @@ impl Safe {
 
     /// Brings batches to the disk, as far as it takes them.
     pub fn keep(&mut self, batches: &[Batch], now: WallMs) {
+        self.keep_keyed(&[], batches, now);
+    }
+
+    /// The same, and before them those of requests; whether these are on the disk for certain. Where they are not,
+    /// they are not to be counted either: whoever sent them will send them again.
+    pub fn keep_keyed(&mut self, keyed: &[Batch], batches: &[Batch], now: WallMs) -> bool {
         let Some(mut journal) = self.journal.take() else {
-            return;
+            return false;
         };
+        let durable = if keyed.is_empty() {
+            self.append(&mut journal, batches.iter(), now);
+            true
+        } else {
+            let all = keyed.iter().chain(batches);
+            let (whole, named) = journal.synced(|journal| self.append(journal, all, now));
+            whole && named.is_ok() && journal.is_durable()
+        };
+        if let (Some(trouble), Some(last)) = (journal.not_durable(), batches.last()) {
+            self.missing = Some(Missing {
+                producer: last.producer,
+                number: last.number,
+                since: self.missing.as_ref().map_or(trouble.since, |missing| missing.since),
+                cause: trouble.cause.clone(),
+            });
+        }
+        self.say(&journal);
+        self.journal = Some(journal);
+        durable
+    }
+
+    /// Why what came last is not durable.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        let trouble = self.journal.as_ref().and_then(|journal| journal.not_durable());
+        trouble.map_or_else(|| "nothing is kept on a disk".to_owned(), |trouble| trouble.cause.clone())
+    }
+
+    /// Appends batches and brings them to the disk; whether all of them are there.
+    fn append<'a>(
+        &mut self,
+        journal: &mut Journal,
+        batches: impl Iterator<Item = &'a Batch>,
+        now: WallMs,
+    ) -> bool {
+        let mut whole = true;
         for batch in batches {
             let Some(segment) = journal.segment(now) else {
+                whole = false;
                 break;
             };
             if self.segment != Some(segment) {
@@ -97,20 +142,11 @@ impl Safe {
             );
             if journal.append(batch.producer, batch.number, &self.buffer, now).is_err() {
                 // It says why when it is asked whether it is durable.
+                whole = false;
                 break;
             }
         }
-        journal.sync(now).ok();
-        if let (Some(trouble), Some(last)) = (journal.not_durable(), batches.last()) {
-            self.missing = Some(Missing {
-                producer: last.producer,
-                number: last.number,
-                since: self.missing.as_ref().map_or(trouble.since, |missing| missing.since),
-                cause: trouble.cause.clone(),
-            });
-        }
-        self.say(&journal);
-        self.journal = Some(journal);
+        journal.sync(now).is_ok() && whole
     }
 
     fn say(&mut self, journal: &Journal) {
@@ -145,9 +181,9 @@ impl Safe {
         };
         for one in confirmed {
             self.missing.take_if(|lost| lost.producer == one.producer && lost.number <= one.number);
-            if let Err(error) = journal.confirm(one.producer, one.number) {
-                tracing::debug!(%error, "a segment of the journal stays until the next checkpoint");
-            }
+        }
+        if let Err(error) = journal.confirm_all(confirmed.iter().map(|one| (one.producer, one.number))) {
+            tracing::debug!(%error, "a segment of the journal stays until the next checkpoint");
         }
         // The open segment is closed, so that the next checkpoint can let go of it.
         if let Err(error) = journal.finish(now) {

@@ -257,11 +257,27 @@ impl Journal {
         if abandoned { Err(JournalError::Abandoned) } else { Ok(()) }
     }
 
+    /// Does work whose records reach the disk even where `SyncWhen` leaves that to the system, with the file's name.
+    pub fn synced<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Result<(), JournalError>) {
+        let sync = std::mem::replace(&mut self.options.sync, SyncWhen::Tick);
+        let done = work(self);
+        let named = if sync == SyncWhen::Off { self.sync_directory("") } else { Ok(()) };
+        self.options.sync = sync;
+        (done, named)
+    }
+
     /// The store has everything of a producer up to a number, for good. Segments that hold nothing else are
     /// removed. What cannot be removed now is tried again at the next confirmation. Returns the bytes freed.
     pub fn confirm(&mut self, producer: u128, number: u64) -> Result<u64, JournalError> {
-        let confirmed = self.confirmed.entry(producer).or_default();
-        *confirmed = number.max(*confirmed);
+        self.confirm_all([(producer, number)])
+    }
+
+    /// The same of many producers.
+    pub fn confirm_all(&mut self, all: impl IntoIterator<Item = (u128, u64)>) -> Result<u64, JournalError> {
+        for (producer, number) in all {
+            let confirmed = self.confirmed.entry(producer).or_default();
+            *confirmed = number.max(*confirmed);
+        }
         let removed = self.remove_confirmed();
         let segments = &self.segments;
         self.confirmed.retain(|producer, _| segments.values().any(|one| one.last.contains_key(producer)));

@@ -3,6 +3,7 @@
 //! In come bound sockets; out go collectors, one for each thread, and what stops the threads.
 
 use super::spawn;
+use crate::aggregate::request::Lines;
 use crate::aggregate::{self, Collector, Registry, epoch::Epoch};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -38,6 +39,12 @@ impl<'a> IngestThreads<'a> {
             wakers: Vec::new(),
             threads: Vec::new(),
         }
+    }
+
+    /// What counts the lines of requests as the threads count theirs.
+    pub(super) fn lines(&self) -> Lines {
+        let (options, registry) = (Arc::clone(&self.options), Arc::clone(&self.registry));
+        Lines::new(options, registry, self.config.ingest.grammar)
     }
 
     pub(super) fn start(&mut self, bound: &mut Bound, epoch: &Arc<Epoch>) -> io::Result<Vec<Collector>> {

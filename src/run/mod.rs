@@ -31,7 +31,7 @@ use crate::metric::Width;
 use crate::serve::links::Links;
 use crate::serve::tokens::{TokenFileError, Tokens};
 use crate::store::embedded::DiskError;
-use crate::store::{Store, StoreError};
+use crate::store::{KEYED, Store, StoreError};
 use crate::sys::{self, Inherited, Waker};
 use arc_swap::ArcSwap;
 use ingest::IngestThreads;
@@ -272,6 +272,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         totals,
         tokens,
         links: Arc::new(Links::new(&config.http.links)),
+        lines: ingest.lines(),
     };
     let web = web.start(&mut listeners)?;
     Ok(Service {
@@ -393,7 +394,7 @@ struct FlusherParts {
 /// 128 bits that no other process has: std seeds its hasher from the system's source of randomness.
 fn random_producer() -> u128 {
     let half = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
-    half() << 64 | half()
+    (half() << 64 | half()) & !KEYED
 }
 
 impl Service {

@@ -4,6 +4,7 @@ use super::figures::{self, Figures};
 use super::notices::{self, Notices};
 use super::{Listeners, backup_path};
 use crate::aggregate::Totals;
+use crate::aggregate::request::{Lines, Request};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::console::{self, Console};
@@ -32,6 +33,7 @@ pub(super) struct Web<'a> {
     pub(super) totals: Option<Arc<Totals>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) links: Arc<Links>,
+    pub(super) lines: Lines,
 }
 
 /// What is served, at work.
@@ -110,7 +112,15 @@ impl Web<'_> {
             tokens: Arc::clone(&self.tokens),
             links: Arc::clone(&self.links),
             numbers: self.config.http.numbers.clone(),
+            lines: self.lines.clone(),
+            count: self.count(),
         }
+    }
+
+    /// Hands a request to the flusher; one that finds no room comes back.
+    fn count(&self) -> Arc<dyn Fn(Request) -> bool + Send + Sync> {
+        let commands = self.commands.clone();
+        Arc::new(move |request| commands.try_send(Command::Request(Box::new(request))).is_ok())
     }
 
     fn console(&self) -> Console {

@@ -16,6 +16,7 @@ mod page;
 mod process;
 mod prometheus;
 mod query;
+mod samples;
 mod series;
 mod status;
 pub mod tokens;
@@ -24,6 +25,7 @@ pub use page::drawn;
 pub use status::GraphiteStatus;
 
 use crate::aggregate::Totals;
+use crate::aggregate::request::{Lines, Request};
 use crate::clock::Clock;
 use crate::figures::{Engine, PageState};
 use crate::health::{Books, NoticeCounts};
@@ -110,6 +112,10 @@ pub struct Server {
     pub links: Arc<Links>,
     /// Figures that anybody may embed, by id.
     pub numbers: Vec<String>,
+    /// What the lines of requests are counted with.
+    pub lines: Lines,
+    /// Hands a request to whoever counts it; `false` where there is no room.
+    pub count: Arc<dyn Fn(Request) -> bool + Send + Sync>,
 }
 
 impl Server {
@@ -132,6 +138,7 @@ impl Server {
             .route("/api/v1/live", get(live::stream))
             .route("/api/v1/live.json", get(live::once))
             .route("/api/v1/marks", post(marks::put))
+            .route("/api/v1/samples", post(samples::put))
             .route("/api/v1/status", get(status_json))
             .route("/api/v1/query", get(query::query))
             .route("/api/v1/series", get(query::series))
@@ -139,6 +146,7 @@ impl Server {
             .route("/api/v1/backup", post(make_backup))
             .route("/metrics/series", get(series_text))
             .layer(axum::Extension(query::Room::new()))
+            .layer(axum::Extension(samples::Places::new()))
             .layer(axum::Extension(live))
             .layer(DefaultBodyLimit::max(limits::HTTP_BODY_BYTES_MAX))
             .layer(axum::middleware::from_fn_with_state(Arc::clone(&access), access::admit));
@@ -163,6 +171,7 @@ async fn index() -> &'static str {
      GET /                the page of figures; /live/NAME is another one\n\
      GET /api/v1/live     ?page=  a page's state as it changes (server-sent events)\n\
      GET /api/v1/live.json  ?page=  the same once\n\
+     POST /api/v1/samples  counts lines once for each Idempotency-Key, and answers when they are safe\n\
      POST /api/v1/marks   puts a mark on today's figures: the body is its text\n\
      GET /api/v1/status   the books: received, counted, refused, forwarded (JSON)\n\
      POST /api/v1/backup  makes a copy of the store and says where it is\n\

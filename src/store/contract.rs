@@ -100,6 +100,9 @@ pub struct Batch {
     pub entries: Vec<(Series, Tally)>,
 }
 
+/// In the id of a producer: it was made of a request's key, and has the batches of that request alone.
+pub const KEYED: u128 = 1 << 127;
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {

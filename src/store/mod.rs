@@ -5,6 +5,6 @@ pub mod embedded;
 pub mod redis;
 
 pub use contract::{
-    Applied, Batch, Board, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, Kept, Notes,
+    Applied, Batch, Board, Cohort, Confirmed, Durability, Entry, Folded, Idle, IdleRules, KEYED, Kept, Notes,
     Options, Outstanding, Present, Reading, Sealed, Sharing, Store, StoreError, StoreUrl,
 };

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Every route there is, with a body that would change something where it takes one.
-const ROUTES: [(&str, &str); 20] = [
+const ROUTES: [(&str, &str); 21] = [
     ("/", ""),
     ("/live/{name}", ""),
     ("/assets/{sum}/{name}", ""),
@@ -18,6 +18,7 @@ const ROUTES: [(&str, &str); 20] = [
     ("/api/v1/live", ""),
     ("/api/v1/live.json", ""),
     ("/api/v1/marks", "deploy of a stranger"),
+    ("/api/v1/samples", "zanzibar:1|c"),
     ("/api/v1/status", ""),
     ("/api/v1/query", ""),
     ("/api/v1/series", ""),

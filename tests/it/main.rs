@@ -49,6 +49,8 @@ mod query_http;
 #[cfg(test)]
 mod redis;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod service;
 #[cfg(test)]
 mod statsd;

@@ -105,6 +105,10 @@ struct Newborn {
 struct Inner {
     /// Highest number applied, and the time of that, by producer.
     watermarks: HashMap<u128, (u64, WallMs)>,
+    /// Producers whose watermark no checkpoint has yet, or whose batches the journal offered again.
+    unconfirmed: BTreeSet<u128>,
+    /// When the store was opened.
+    opened_ms: WallMs,
     /// Those whose last batch is older may be forgotten.
     producers_before: WallMs,
     open: Open,
@@ -143,6 +147,7 @@ impl EmbeddedStore {
     pub fn on_disk(rules: Rules, idle: IdleRules, disk: Disk, now: WallMs) -> Result<Self, StoreError> {
         let disk = Arc::new(disk);
         let mut inner = Inner::new(&rules, idle, Archive::new(Some(Arc::clone(&disk))));
+        inner.opened_ms = now;
         inner.load(&rules, now)?;
         inner.failing = disk.unmade().map(|cause| (cause, now));
         Ok(Self { rules, disk: Some(disk), inner: Mutex::new(inner), committing: Mutex::new(()) })
@@ -160,6 +165,8 @@ impl Inner {
         let needs = rules.destinations.iter().map(|name| Needs { name: name.clone(), ..Needs::default() });
         Self {
             watermarks: HashMap::new(),
+            unconfirmed: BTreeSet::new(),
+            opened_ms: WallMs::MIN,
             producers_before: WallMs::MIN,
             open: Open::default(),
             staged_open: BTreeSet::new(),
@@ -180,13 +187,15 @@ impl Inner {
 
     fn apply(&mut self, rules: &Rules, batch: Batch, now: WallMs) -> Applied {
         let watermark = self.watermarks.get(&batch.producer).map_or(0, |(number, _)| *number);
+        self.unconfirmed.insert(batch.producer);
         if batch.number <= watermark {
             return Applied::Duplicate;
         }
         if batch.number > watermark + 1 {
             return Applied::Gap { watermark };
         }
-        self.watermarks.insert(batch.producer, (batch.number, now));
+        // What the journal had is remembered from now on: when it came is not known any more.
+        self.watermarks.insert(batch.producer, (batch.number, now.max(self.opened_ms)));
         let end = batch.bucket.saturating_add(rules.ladder.bucket().ms());
         let window = rules.ladder.amend_window_ms() + limits::LATE_MARGIN_MS;
         if batch.bucket < self.floor || end.saturating_add(window) <= now {
@@ -219,7 +228,9 @@ impl Store for EmbeddedStore {
         if watermark + 1 < first {
             return Ok(Applied::Gap { watermark });
         }
+        let at = at.max(inner.opened_ms);
         inner.watermarks.insert(producer, (last, at));
+        inner.unconfirmed.insert(producer);
         Ok(Applied::Done)
     }
 

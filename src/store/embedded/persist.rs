@@ -36,13 +36,16 @@ impl EmbeddedStore {
         let (layer, confirmed) = {
             let mut inner = self.lock();
             inner.stage(&self.rules, now);
-            let mut confirmed: Vec<Confirmed> = inner
-                .watermarks
-                .iter()
-                .map(|(&producer, &(number, _))| Confirmed { producer, number })
+            // Only what is new since the last one: there may be a million producers. In an order of their own, so that
+            // a history of the simulation repeats.
+            let producers = std::mem::take(&mut inner.unconfirmed);
+            let confirmed: Vec<Confirmed> = producers
+                .into_iter()
+                .filter_map(|producer| {
+                    let (number, _) = *inner.watermarks.get(&producer)?;
+                    Some(Confirmed { producer, number })
+                })
                 .collect();
-            // In an order of their own, so that a history of the simulation repeats.
-            confirmed.sort_unstable_by_key(|one| one.producer);
             (inner.archive.freeze(), confirmed)
         };
         let Some(layer) = layer else {
@@ -59,6 +62,7 @@ impl EmbeddedStore {
             }
             Err(error) => {
                 inner.archive.failed();
+                inner.unconfirmed.extend(confirmed.iter().map(|one| one.producer));
                 let since = inner.failing.take().map_or(now, |(_, since)| since);
                 let cure = match error {
                     StoreError::Damaged(_) => "stop tallyd and put a backup in its place (`tallyd restore`)",
@@ -94,9 +98,11 @@ impl Inner {
         for key in before.difference(&self.staged_open) {
             self.archive.remove(key.clone());
         }
-        for (&producer, &(number, at)) in &self.watermarks {
-            let value = [number.to_be_bytes(), at.to_be_bytes()].concat();
-            self.archive.put(layout::producer(producer), value);
+        for &producer in &self.unconfirmed {
+            if let Some((number, at)) = self.watermarks.get(&producer) {
+                let value = [number.to_be_bytes(), at.to_be_bytes()].concat();
+                self.archive.put(layout::producer(producer), value);
+            }
         }
         self.stage_settings(rules);
     }
@@ -216,6 +222,8 @@ impl Inner {
             watermarks.push((producer, (be64(&mut value)?, be64(&mut value)? as WallMs)));
             Ok(())
         })?;
+        // The journal may hold batches of any of them.
+        self.unconfirmed.extend(watermarks.iter().map(|(producer, _)| *producer));
         self.watermarks.extend(watermarks);
         Ok(())
     }

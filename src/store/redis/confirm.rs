@@ -53,7 +53,9 @@ pub(super) struct Confirmer {
 
 impl Confirmer {
     /// Everything up to these numbers is applied; `replicated` says how many replicas have it.
-    pub(super) fn mark(&mut self, upto: Upto, keeping: &Keeping, replicated: u64) {
+    ///
+    /// Whether it was taken: without a replica that has it, it must be said again.
+    pub(super) fn mark(&mut self, upto: Upto, keeping: &Keeping, replicated: u64) -> bool {
         let now = clock::monotonic_now();
         if keeping.last_save != self.last_save {
             self.saves += u64::from(self.last_save != 0);
@@ -63,11 +65,11 @@ impl Confirmer {
             if replicated > 0 {
                 self.held.push_back((now, upto));
             }
-            return;
+            return replicated > 0;
         }
         if !keeping.aof && !keeping.snapshots {
             self.held.push_back((now, upto));
-            return;
+            return true;
         }
         self.marks.push_back(Mark { at: now, saves: self.saves, upto });
         let saves = self.saves;
@@ -81,6 +83,7 @@ impl Confirmer {
         while self.marks.front().is_some_and(safe) {
             self.held.extend(self.marks.pop_front().map(|mark| (now, mark.upto)));
         }
+        true
     }
 
     /// The connection ended: nobody knows what the server behind the next one has.

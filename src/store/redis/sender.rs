@@ -19,7 +19,7 @@ use super::stream::{Next, Packet, Stream};
 use crate::clock::{self, WallMs};
 use crate::health::Books;
 use crate::limits;
-use crate::store::{Batch, Confirmed, Kept};
+use crate::store::{Batch, Confirmed, KEYED, Kept};
 use redis::Value;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -202,6 +202,7 @@ impl Sender {
         self.connection = self.link.id(self.partition);
         for stream in self.outbox.lock().values_mut() {
             stream.watermark = None;
+            stream.marked = false;
         }
         self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner).disconnected();
         Ok(())
@@ -253,7 +254,7 @@ impl Sender {
         let layout = &self.shared.layout;
         let watermark = layout.watermark(partition, producer);
         let number = packet.number.to_string();
-        let ttl = (layout.ladder.amend_window_ms() + limits::REDIS_WATERMARK_MARGIN_MS).to_string();
+        let ttl = self.remembered_ms(producer).to_string();
         let Some(bucket) = packet.bucket(layout) else {
             let numbers = packet.number..=packet.number;
             return self.push_pass(pipe, producer, partition, &numbers, "late", packet.start);
@@ -282,6 +283,16 @@ impl Sender {
         pipe.script(Script::Apply, &keys, &args);
     }
 
+    /// How long Redis remembers what it has of a producer. Those of requests are many.
+    fn remembered_ms(&self, producer: u128) -> i64 {
+        let margin = if producer & KEYED == 0 {
+            limits::REDIS_WATERMARK_MARGIN_MS
+        } else {
+            limits::REQUEST_KEY_MARGIN_MS
+        };
+        self.shared.layout.ladder.amend_window_ms() + margin
+    }
+
     fn push_pass(
         &self,
         pipe: &mut Pipe,
@@ -297,7 +308,7 @@ impl Sender {
             layout.key(partition, "books"),
             layout.key(partition, "damaged"),
         ];
-        let ttl = layout.ladder.amend_window_ms() + limits::REDIS_WATERMARK_MARGIN_MS;
+        let ttl = self.remembered_ms(producer);
         let (first, last) = (numbers.start(), numbers.end());
         let args =
             [first.to_string(), last.to_string(), reason.to_owned(), held.to_string(), ttl.to_string()];
@@ -414,7 +425,8 @@ impl Sender {
         self.marked_at = clock::monotonic_now();
         let upto: Vec<(u128, u64)> = {
             let streams = self.outbox.lock();
-            streams.iter().filter_map(|(&producer, stream)| Some((producer, stream.watermark?))).collect()
+            let unmarked = streams.iter().filter(|(_, stream)| !stream.marked);
+            unmarked.filter_map(|(&producer, stream)| Some((producer, stream.watermark?))).collect()
         };
         let mut pipe = Pipe::default();
         let mut info = redis::cmd("INFO");
@@ -443,11 +455,20 @@ impl Sender {
             let half = if rest.is_empty() { (after - before) / 2 } else { 0 };
             self.shared.set_skew(before + half - time);
         }
-        self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner).mark(
-            upto,
-            &self.keeping,
-            replicated,
-        );
+        let whole: Vec<(u128, u64)> =
+            upto.iter().copied().filter(|(producer, _)| producer & KEYED != 0).collect();
+        let mut confirmer = self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = confirmer.mark(upto, &self.keeping, replicated);
+        drop(confirmer);
+        if taken {
+            // There may be thousands of requests within the hold, and nothing more comes for them.
+            let mut streams = self.outbox.lock();
+            for (producer, number) in whole {
+                if let Some(stream) = streams.get_mut(&producer) {
+                    stream.marked = stream.last <= number;
+                }
+            }
+        }
         self.keeping = keeping(&info, &config(save), &config(policy));
         self.shared.keeps(&self.keeping);
         Ok(())

@@ -12,7 +12,7 @@
 use super::layout::{Bucket, Layout, partition_of_producer};
 use crate::clock::WallMs;
 use crate::metric::Tally;
-use crate::store::Batch;
+use crate::store::{Batch, KEYED};
 use crate::wire::batch::push_batch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -81,8 +81,10 @@ pub(super) struct Stream {
     pub(super) last: u64,
     /// The highest number that Redis has, if that is known on this connection.
     pub(super) watermark: Option<u64>,
-    /// Of a process before this one.
+    /// Nothing will be added to it: it is of a process before this one, or of one request.
     pub(super) old: bool,
+    /// What is applied of it has been marked to be confirmed, and that need not be said again on this connection.
+    pub(super) marked: bool,
     /// From the journal, by number; more than once where Redis fell back further meanwhile.
     refilled: BTreeMap<u64, Packet>,
     queue: VecDeque<Packet>,
@@ -107,15 +109,20 @@ impl Stream {
             partition: partition_of_producer(producer),
             last,
             watermark: None,
-            old,
+            old: old || producer & KEYED != 0,
+            marked: false,
             refilled: BTreeMap::new(),
             queue: VecDeque::new(),
             bytes: 0,
         }
     }
 
-    /// The newest batch.
+    /// The newest batch. One that is known is of a request that came again: it is here, or in the journal.
     pub(super) fn push(&mut self, packet: Packet) {
+        if packet.number <= self.last {
+            return;
+        }
+        self.marked = false;
         self.last = packet.number;
         self.bytes += packet.bytes.len();
         self.queue.push_back(packet);

@@ -18,12 +18,12 @@ const START_MAX: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(2);
 
 /// Buckets of a second in a store on disk, and no Graphite.
-pub(super) fn on_disk(folder: &Path) -> Launch {
+pub(crate) fn on_disk(folder: &Path) -> Launch {
     with_store(folder, "[flush]\nbucket = \"1s\"\n[graphite]\naddress = []\n")
 }
 
 /// The same with buckets of another width, and a Graphite.
-pub(super) fn on_disk_to(folder: &Path, bucket: &str, graphite: &str) -> Launch {
+pub(crate) fn on_disk_to(folder: &Path, bucket: &str, graphite: &str) -> Launch {
     let flush = format!("[flush]\nbucket = \"{bucket}\"\ngrace = \"200ms\"\n");
     with_store(folder, &format!("{flush}[graphite]\naddress = [\"{graphite}\"]\n"))
 }
@@ -33,7 +33,7 @@ fn with_store(folder: &Path, toml: &str) -> Launch {
 }
 
 /// What a counter adds up to over all buckets there are.
-pub(super) fn sum(tallyd: &Tallyd, name: &str) -> f64 {
+pub(crate) fn sum(tallyd: &Tallyd, name: &str) -> f64 {
     let reply = tallyd.http_get(&format!("/api/v1/query?name={name}&from=-2h&step=1m&stat=sum"));
     let answer: Value = serde_json::from_str(&reply.body).unwrap();
     let lines = answer["series"].as_array().into_iter().flatten();
@@ -46,7 +46,7 @@ fn store_status(tallyd: &Tallyd) -> Value {
 }
 
 /// Sends thirty counters a datagram for so long; returns how many datagrams.
-pub(super) fn load(tallyd: &Tallyd, span: Duration) -> u64 {
+pub(crate) fn load(tallyd: &Tallyd, span: Duration) -> u64 {
     let datagram: Vec<String> = (0..30).map(|n| format!("hits.n{n}:1|c")).collect();
     let datagram = datagram.join("\n");
     let started = time::now();
@@ -114,7 +114,7 @@ fn a_kill_costs_at_most_a_tick_and_nothing_counts_twice() {
 }
 
 /// A store with counters, timers and sets of a few seconds, of a tallyd that was stopped.
-pub(super) struct SmallStore {
+pub(crate) struct SmallStore {
     /// The seconds in which it counted.
     pub(super) from: i64,
     pub(super) to: i64,
@@ -122,7 +122,7 @@ pub(super) struct SmallStore {
 
 impl SmallStore {
     /// Fills the store of `launch` with so many series of each kind.
-    pub(super) fn fill(launch: &Launch, series: usize) -> Self {
+    pub(crate) fn fill(launch: &Launch, series: usize) -> Self {
         let tallyd = launch.start();
         let from = time::unix_secs() - 1;
         for round in 0..3 {
@@ -138,11 +138,11 @@ impl SmallStore {
 }
 
 /// A small file system of its own, unmounted when the test ends.
-pub(super) struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` where the system lets nobody mount, as in an unprivileged container, and says so.
-    pub(super) fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path());
@@ -153,7 +153,7 @@ impl SmallDisk {
         Some(Self(folder))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -165,21 +165,21 @@ impl Drop for SmallDisk {
 }
 
 /// Takes all the room there is; removed, there is room again.
-pub(super) fn fill(disk: &SmallDisk) -> PathBuf {
+pub(crate) fn fill(disk: &SmallDisk) -> PathBuf {
     let filler = disk.path().join("filler");
     fs::write(&filler, vec![1; 8 << 20]).unwrap_err();
     filler
 }
 
 /// Counts so many orders, and waits until there are so many in all.
-pub(super) fn count(tallyd: &Tallyd, n: usize, all: f64) {
+pub(crate) fn count(tallyd: &Tallyd, n: usize, all: f64) {
     (0..n).for_each(|_| tallyd.send_udp(b"orders:1|c"));
     let there = || sum(tallyd, "orders") == all;
     assert!(wait_until(Duration::from_secs(10), there), "{} of {all}", sum(tallyd, "orders"));
 }
 
 /// Waits until the status says whether what is counted is durable; returns why not.
-pub(super) fn durable(tallyd: &Tallyd, wanted: bool) -> String {
+pub(crate) fn durable(tallyd: &Tallyd, wanted: bool) -> String {
     let is = || store_status(tallyd)["durable"] == wanted;
     assert!(wait_until(Duration::from_secs(60), is), "{}", store_status(tallyd));
     store_status(tallyd)["not_durable"]["reason"].to_string()
@@ -209,7 +209,7 @@ fn on_a_full_disk_counting_goes_on_and_is_said_not_to_be_durable() {
 }
 
 /// Runs a command of tallyd's on a store.
-pub(super) fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tallyd"));
     command.args(arguments).arg("--config").arg(launch.dir().join("tallyd.toml")).current_dir(launch.dir());
     command.env("TALLYD_STORE_URL", format!("file:{}", folder.display()));
@@ -217,7 +217,7 @@ pub(super) fn command(launch: &Launch, folder: &Path, arguments: &[&str]) -> Out
     command.output().unwrap()
 }
 
-pub(super) fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }

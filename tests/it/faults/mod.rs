@@ -4,7 +4,7 @@
 
 pub(crate) mod damage;
 mod disks;
-mod durability;
+pub(crate) mod durability;
 mod forwarding;
 mod graphite_outage;
 mod large;

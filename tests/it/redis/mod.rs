@@ -5,6 +5,7 @@ mod contract;
 mod faults;
 pub(crate) mod nodes;
 mod notices;
+mod requests;
 mod roads;
 mod rollbacks;
 pub(crate) mod server;
