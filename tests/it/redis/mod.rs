@@ -1,5 +1,6 @@
 //! Many nodes, one truth: stores and nodes on real redis-server processes, with a count of what was sent.
 
+mod apart;
 mod cluster;
 mod contract;
 mod faults;
