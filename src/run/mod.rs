@@ -419,10 +419,7 @@ impl Service {
 
     /// Takes over what can be changed while running: idle rules, what points are called, tokens and share links.
     pub fn reload(&self, config: &Config) {
-        if let Err(error) = self.web.tokens.reload(&config.http) {
-            tracing::error!(%error, "the tokens are not reloaded, the old ones stay");
-        }
-        self.web.links.reload(&config.http.links);
+        self.web.reload(config);
         self.store.set_idle_rules(config.idle.clone());
         self.rules.store(Arc::new(config.expand.clone()));
         let prefix = config.expand.naming.own_prefix.clone();

@@ -40,14 +40,34 @@ pub(super) struct Web<'a> {
 pub(super) struct Running {
     pub(super) figures: Figures,
     pub(super) notices: Option<Notices>,
-    pub(super) tokens: Arc<Tokens>,
-    pub(super) links: Arc<Links>,
+    tokens: Arc<Tokens>,
+    links: Arc<Links>,
+    /// What the pages are drawn by, which is not reloaded.
+    rules: crate::figures::Options,
     _runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    /// Takes over who is let in.
+    pub(super) fn reload(&self, config: &Config) {
+        if let Err(error) = self.tokens.reload(&config.http) {
+            tracing::error!(%error, "the tokens are not reloaded, the old ones stay");
+        }
+        // A link hides figures by their ids: of other figures than those that run it would hide others.
+        let fit = self.rules.figures == config.figures.figures && self.rules.pages == config.figures.pages;
+        if !fit {
+            tracing::warn!(
+                "new share links hold from the next start on, since figures or pages are others too"
+            );
+        }
+        self.links.reload(&config.http.links, fit);
+    }
 }
 
 impl Web<'_> {
     pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
         let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
+        let rules = self.config.figures.clone();
         let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
         let status = Arc::default();
         let notices = notices::start(self.config, self.clock, &figures.engine, self.store, &status)?;
@@ -67,7 +87,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(Running { figures, notices, tokens, links, _runtime: runtime })
+        Ok(Running { figures, notices, tokens, links, rules, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.

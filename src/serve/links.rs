@@ -112,13 +112,18 @@ impl Links {
     #[must_use]
     pub fn new(rules: &[LinkRules]) -> Self {
         let links = Self::default();
-        links.reload(rules);
+        links.reload(rules, true);
         links
     }
 
-    /// Takes over what the configuration says now; what stays as it was goes on.
-    pub fn reload(&self, rules: &[LinkRules]) {
+    /// Takes over what the configuration says now; what stays as it was goes on. Where that speaks of other figures
+    /// than those that are shown, it can only take links away.
+    pub fn reload(&self, rules: &[LinkRules], fit: bool) {
         let before = self.0.load();
+        if !fit {
+            let stays = |link: &&Arc<Link>| rules.iter().any(|rules| rules.token == link.rules.token);
+            return self.0.store(Arc::new(before.iter().filter(stays).cloned().collect()));
+        }
         let link = |rules: &LinkRules| {
             let same = before.iter().find(|link| link.rules == *rules).cloned();
             same.unwrap_or_else(|| Arc::new(Link { rules: rules.clone(), used: AtomicI64::new(0) }))
@@ -216,4 +221,37 @@ fn cookie(token: &str, link: &Link, now: WallMs, secure: bool) -> String {
         left.clamp(1, COOKIE_SECS_MAX),
         if secure { "; Secure" } else { "" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(name: &str, hide: &[&str]) -> LinkRules {
+        LinkRules {
+            name: name.to_owned(),
+            page: "/".to_owned(),
+            token: Token::of(name.as_bytes()),
+            expires: Some(1_000),
+            hide: hide.iter().map(|id| (*id).to_owned()).collect(),
+            hidden: hide.iter().map(|id| (*id).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_reload_revokes_and_of_other_figures_shows_nothing_more() {
+        let links = Links::new(&[rules("a", &["revenue"]), rules("b", &[])]);
+        let [a, b] = [b"a", b"b"].map(|token| links.find(token, 999).unwrap());
+        assert!(links.find(b"c", 1).is_none() && links.find(b"a", 1_000).is_none(), "unknown, and expired");
+        // What is hidden is hidden by ids that other figures may have: the old rules stay.
+        links.reload(&[rules("a", &[]), rules("c", &[])], false);
+        assert!(links.hold(&a, 999) && !links.hold(&b, 999) && links.find(b"c", 1).is_none());
+        assert_eq!(links.find(b"a", 5).unwrap().rules.hide, ["revenue"]);
+        links.reload(&[rules("a", &[]), rules("c", &[])], true);
+        assert!(!links.hold(&a, 1), "it shows something else now");
+        assert!(links.find(b"a", 5).unwrap().rules.hide.is_empty() && links.find(b"c", 1).is_some());
+        assert_eq!(links.status(7)[0].last_used_ms, Some(5));
+        links.reload(&[rules("a", &[])], true);
+        assert_eq!(links.status(7)[0].last_used_ms, Some(5), "what stays goes on");
+    }
 }
