@@ -4,6 +4,7 @@
 //! variants are the labels of a counter. Stages add to the books; status, `/metrics` and statsd's own
 //! figures read them. This file knows no stage.
 
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -46,17 +47,21 @@ pub enum Refusal {
     Unterminated,
     /// The sender is not in `ingest.allow`.
     Source,
-    /// A new series beyond `limits.series_max`.
+    /// A new series for which not even an overflow series has room.
     SeriesLimit,
     /// More series with timestamps of their own in one tick than there is room for.
     TimedLimit,
     /// A connection beyond the limit, closed at once.
     ConnectionLimit,
+    /// `names.declared_only` is set, and nobody has declared this name.
+    NotDeclared,
+    /// The sender is beyond `limits.sender_rate`.
+    SenderRate,
 }
 
 impl Refusal {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NoType,
         Self::EmptyName,
         Self::BadName,
@@ -77,6 +82,8 @@ impl Refusal {
         Self::SeriesLimit,
         Self::TimedLimit,
         Self::ConnectionLimit,
+        Self::NotDeclared,
+        Self::SenderRate,
     ];
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -105,13 +112,23 @@ impl Refusal {
             Self::SeriesLimit => "series_limit",
             Self::TimedLimit => "timed_limit",
             Self::ConnectionLimit => "connection_limit",
+            Self::NotDeclared => "not_declared",
+            Self::SenderRate => "sender_rate",
         }
     }
 
     /// Whether statsd would call this a bad line: something it could not read. The other reasons are ours.
     #[must_use]
     pub fn is_bad_line(self) -> bool {
-        !matches!(self, Self::Source | Self::SeriesLimit | Self::TimedLimit | Self::ConnectionLimit)
+        !matches!(
+            self,
+            Self::Source
+                | Self::SeriesLimit
+                | Self::TimedLimit
+                | Self::ConnectionLimit
+                | Self::NotDeclared
+                | Self::SenderRate
+        )
     }
 }
 
@@ -126,6 +143,10 @@ pub struct Intake {
     pub lines: u64,
     /// Values that were counted.
     pub samples: u64,
+    /// Of those, values counted in overflow series, since their own found no place.
+    pub overflow: u64,
+    /// Series that this thread met for the first time, on any thread.
+    pub series_made: u64,
     /// DogStatsD events, taken and counted, not kept.
     pub events: u64,
     /// DogStatsD service checks, taken and counted, not kept.
@@ -136,14 +157,22 @@ pub struct Intake {
     pub kernel_drops: u64,
     /// Values, lines or datagrams refused, by reason.
     pub refused: [u64; Refusal::COUNT],
+    /// All of those.
+    pub refused_total: u64,
 }
 
 impl Intake {
     /// Counts one refusal.
     pub fn refuse(&mut self, reason: Refusal) {
-        if let Some(count) = self.refused.get_mut(reason as usize) {
-            *count += 1;
+        self.refuse_many(reason, 1);
+    }
+
+    /// Counts refusals.
+    pub fn refuse_many(&mut self, reason: Refusal, count: u64) {
+        if let Some(refused) = self.refused.get_mut(reason as usize) {
+            *refused += count;
         }
+        self.refused_total += count;
     }
 
     /// Refusals that statsd would call bad lines.
@@ -158,6 +187,9 @@ impl Intake {
         self.bytes += other.bytes;
         self.lines += other.lines;
         self.samples += other.samples;
+        self.overflow += other.overflow;
+        self.series_made += other.series_made;
+        self.refused_total += other.refused_total;
         self.events += other.events;
         self.service_checks += other.service_checks;
         self.fields_ignored += other.fields_ignored;
@@ -180,6 +212,10 @@ pub struct Books {
     pub lines: AtomicU64,
     /// Values counted.
     pub samples: AtomicU64,
+    /// Of those, values counted in overflow series.
+    pub overflow: AtomicU64,
+    /// About how many names those had.
+    pub overflow_names: AtomicU64,
     /// Events seen.
     pub events: AtomicU64,
     /// Service checks seen.
@@ -215,10 +251,74 @@ pub struct Books {
     pub restarts_in_bucket: AtomicU64,
     /// Series known now.
     pub series: AtomicU64,
+    /// Series that came once and were forgotten to make room for new ones.
+    pub series_made_room: AtomicU64,
     /// The journal in front of the store.
     pub journal: JournalBooks,
+    /// How short memory is.
+    pub memory: MemoryBooks,
     /// The last refused line of each reason; written by the flusher once a second at most.
     last_refused: Mutex<BTreeMap<Refusal, Shown>>,
+    /// Who sends most; written by the flusher once a second.
+    offenders: Mutex<Offenders>,
+}
+
+/// Who sends most, in the last one or two hours: prefixes of names, and addresses. First who has most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Offenders {
+    /// Under which prefixes.
+    pub prefixes: OffendingPrefixes,
+    /// From which addresses.
+    pub senders: OffendingSenders,
+}
+
+/// Prefixes of names, up to three components, each with what stands below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OffendingPrefixes {
+    /// New series.
+    pub new_series: Vec<Offender>,
+    /// Values counted in overflow series.
+    pub overflow: Vec<Offender>,
+}
+
+/// Addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OffendingSenders {
+    /// Values counted.
+    pub samples: Vec<Offender>,
+    /// Values, lines or datagrams refused.
+    pub refused: Vec<Offender>,
+    /// Series that were new when they came from there.
+    pub new_series: Vec<Offender>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Offender {
+    /// Which.
+    pub name: String,
+    /// So many, or fewer.
+    pub count: u64,
+    /// So many, or more.
+    pub at_least: u64,
+}
+
+/// What is given up while memory is short, in this order.
+pub const MEMORY_STEPS: [&str; 5] = ["history", "exactness", "new_names", "names", "buckets"];
+
+/// Memory's part of the books.
+#[derive(Debug, Default)]
+pub struct MemoryBooks {
+    /// Bytes that the process takes; 0 where the system does not say.
+    pub used: AtomicU64,
+    /// As many as it may take (`limits.memory_max`).
+    pub bytes_max: AtomicU64,
+    /// How many of [`MEMORY_STEPS`] are taken now.
+    pub steps: AtomicU64,
+    /// How often each was taken.
+    pub taken: [AtomicU64; MEMORY_STEPS.len()],
+    /// Buckets let go early, since memory was short, that every destination had.
+    pub buckets_let_go: AtomicU64,
 }
 
 /// The journal's part of the books; without a journal all of it is nothing.
@@ -272,6 +372,7 @@ impl Books {
         add(&self.bytes, intake.bytes);
         add(&self.lines, intake.lines);
         add(&self.samples, intake.samples);
+        add(&self.overflow, intake.overflow);
         add(&self.events, intake.events);
         add(&self.service_checks, intake.service_checks);
         add(&self.fields_ignored, intake.fields_ignored);
@@ -297,6 +398,17 @@ impl Books {
     pub fn shown(&self) -> Vec<(Refusal, Shown)> {
         let shown = self.last_refused.lock().unwrap_or_else(PoisonError::into_inner);
         shown.iter().map(|(reason, shown)| (*reason, shown.clone())).collect()
+    }
+
+    /// Says who sends most.
+    pub fn set_offenders(&self, offenders: Offenders) {
+        *self.offenders.lock().unwrap_or_else(PoisonError::into_inner) = offenders;
+    }
+
+    /// Who sends most.
+    #[must_use]
+    pub fn offenders(&self) -> Offenders {
+        self.offenders.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Refusals so far that statsd would call bad lines.

@@ -25,6 +25,10 @@ pub const STREAM_LINE_BYTES_MAX: usize = 65_536;
 pub const STREAM_CONNECTIONS_MAX: usize = 1_024;
 /// A stream connection that sends nothing for so long is closed, in seconds.
 pub const STREAM_IDLE_SECS: u64 = 300;
+/// The same of one that has not ended a line since it was opened, or since it began one.
+pub const STREAM_LINE_SECS: u64 = 20;
+/// One that has ended no line for so long, in milliseconds, makes room for another where all places are taken.
+pub const STREAM_SILENT_MS: u64 = 1_000;
 /// Datagrams read by one system call. 64 was within noise of 256 and keeps the buffers in the cache.
 pub const RECEIVE_BATCH: usize = 64;
 /// Receive buffer that is asked of the kernel, in bytes: about 0.2 s of 40,000 small datagrams.
@@ -40,8 +44,47 @@ pub const GATHER_BUFFER_BYTES_MIN: usize = 1 << 20;
 pub const SERIES_MAX: usize = 1_000_000;
 /// Raw names an ingest thread knows for each series allowed: one series has as many as its tags have orders.
 pub const RAW_NAMES_PER_SERIES: usize = 2;
-/// Default for the memory of buckets, in bytes.
+/// Overflow series by first component of a name; one for all others of each kind comes on top.
+pub const OVERFLOW_SERIES_MAX: usize = 1_000;
+/// What a series takes beside its name where it is known, in bytes, in the order of the kinds: the registry, the store's
+/// notes of it, its parts of the buckets that are open, and its cells in a thread's two generations. Measured: 250 of a
+/// counter, all in all; a timer, a gauge and a set have larger tallies.
+pub const SERIES_BYTES: [usize; 4] = [192, 600, 320, 400];
+/// What a raw name takes beside its bytes in a thread's index and its two generations, in bytes.
+pub const RAW_NAME_BYTES: usize = 48;
+/// Prefixes and senders that are told apart when it is counted who sends most.
+pub const OFFENDERS_KEPT: usize = 64;
+/// As many of them are shown.
+pub const OFFENDERS_SHOWN: usize = 10;
+/// Components of a name that a prefix has at most.
+pub const OFFENDERS_DEPTH: usize = 3;
+/// Longest prefix that is shown in bytes.
+pub const OFFENDER_BYTES_MAX: usize = 120;
+/// Who sends most is counted anew after this long, in milliseconds: what is shown is of the last one or two hours.
+pub const OFFENDERS_SPAN_MS: i64 = 3_600_000;
+/// How often who sends most is looked at, in milliseconds.
+pub const OFFENDERS_MS: i64 = 1_000;
+/// Senders that an ingest thread tells apart in a tick.
+pub const SENDERS_A_TICK: usize = 512;
+/// Senders whose rates are told apart, where `limits.sender_rate` is set: a quarter of a megabyte.
+pub const SENDER_SLOTS: usize = 16_384;
+/// Highest rate that can be set for a sender, in lines a second.
+pub const SENDER_RATE_MAX: usize = 100_000_000;
+/// Default for the memory of the process, in bytes.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Least memory that can be set, in bytes: the program and its buffers take half of that.
+pub const MEMORY_BYTES_MIN: u64 = 48 << 20;
+/// What names and what is known of their series may take of `limits.memory_max`, in percent: new ones three quarters of
+/// that.
+pub const NAMES_MEMORY_PERCENT: usize = 85;
+/// Values and members that timers and sets keep exactly while memory is short.
+pub const SCARCE_EXACT_MAX: usize = 32;
+/// There is memory again when there was for so long, in milliseconds.
+pub const MEMORY_EASED_MS: i64 = 5_000;
+/// The same where the names of known series were given up: they come back all at once.
+pub const MEMORY_NAMES_MS: i64 = 30_000;
+/// While memory is short, what was freed is given back to the system this often, in milliseconds: some 10 ms of work.
+pub const MEMORY_BACK_MS: i64 = 1_000;
 /// Memory that the embedded store's pages may take, in bytes: the buckets of an hour of ten thousand series.
 pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Up to this size the store's file is compared with its checksums when it is opened: some 0.1 s.
@@ -90,6 +133,10 @@ pub const IDLE_AFTER_MS: u64 = 24 * 3_600_000;
 pub const INDEX_RENEW_MS: i64 = 6 * 3_600_000;
 /// The same when a thread is refusing new series: soon enough to recover from a storm of names.
 pub const INDEX_RENEW_FULL_MS: i64 = 60_000;
+/// So long after samples last overflowed, in milliseconds, series that came once make room for new ones.
+pub const MAKE_ROOM_MS: i64 = 60_000;
+/// Or for so many buckets, where that is longer.
+pub const MAKE_ROOM_BUCKETS: i64 = 6;
 /// How long the flusher waits for ingest threads to hand over, in milliseconds; who is late hands over at
 /// the next tick.
 pub const HAND_OVER_MS: u64 = 100;
@@ -211,7 +258,9 @@ pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = LIVE_STREAMS_PER_ADDRESS_MAX
 /// takes would be 8 KiB; patterns of a query may be longer.
 pub const HTTP_BUFFER_BYTES: usize = 64 << 10;
 /// A request's head may take this long, in seconds; a connection that is kept open may be silent as long.
-pub const HTTP_HEAD_SECS: u64 = 60;
+pub const HTTP_HEAD_SECS: u64 = 20;
+/// A request's body may take this long, in seconds.
+pub const HTTP_BODY_SECS: u64 = 20;
 /// What was sent over HTTP and is not acknowledged for so long ends the connection, in milliseconds.
 pub const HTTP_UNREAD_MS: u32 = 20_000;
 /// When so many HTTP connections are gone, their memory is given back to the system: some 10 MB.
@@ -346,3 +395,6 @@ const _: () = assert!(MARK_BYTES_MAX < HTTP_BODY_BYTES_MAX);
 const _: () =
     assert!(REQUESTS_AT_ONCE <= 64, "those on their way to the flusher fit the queue of its commands");
 const _: () = assert!(REFUSED_EXCERPT_BYTES < NAME_BYTES_MAX);
+const _: () =
+    assert!(HTTP_HEAD_SECS <= 30 && STREAM_LINE_SECS <= 30, "who says nothing is gone in half a minute");
+const _: () = assert!(OFFENDERS_SHOWN <= OFFENDERS_KEPT && OFFENDER_BYTES_MAX < NAME_BYTES_MAX);

@@ -133,6 +133,15 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     Some(hard)
 }
 
+/// What this process takes of the machine's memory, in bytes; `None` where the system does not say.
+#[must_use]
+pub fn resident_bytes() -> Option<usize> {
+    // The line `VmRSS:    12345 kB`.
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib * 1_024)
+}
+
 /// Gives memory that was freed back to the system, where its allocator would keep it for later.
 pub fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -17,13 +17,14 @@
 use super::handover::{self, Giver, Taker};
 use super::index::Index;
 use super::table::{Cell, Example, Generation, Table};
-use super::{Options, Registry, make_room};
+use super::{Options, Registry, Sent, make_room};
 use crate::clock::WallMs;
 use crate::health::{Intake, Refusal};
 use crate::limits;
-use crate::metric::{Kind, Series};
+use crate::metric::{Bounds, Kind, Series};
 use crate::sys::Waker;
 use crate::wire::statsd::Sample;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use super::handover::Epoch;
@@ -42,7 +43,10 @@ pub struct Collector {
     waker: Arc<Waker>,
     /// Series by slot, for each kind: what `fresh` has told so far.
     series: [Vec<Series>; Kind::ALL.len()],
-    timer_exact_max: usize,
+    registry: Arc<Registry>,
+    bounds: Bounds,
+    /// Generations whose memory is for slots that were given up, and is let go when they are back.
+    outgrown: u8,
     renewed_at: WallMs,
 }
 
@@ -55,6 +59,8 @@ pub struct Tick {
     pub intake: Intake,
     /// The first refused line of each reason.
     pub examples: Vec<Example>,
+    /// Who sent what.
+    pub senders: Vec<(IpAddr, Sent)>,
 }
 
 /// Both ends of a hand-over; `waker` wakes the ingest thread.
@@ -67,10 +73,10 @@ pub fn pair(
 ) -> (Recorder, Collector) {
     let (giver, taker) = handover::ends(epoch, Generation::default());
     let renewed_at = giver.now();
-    let timer_exact_max = options.bounds.timer_exact_max;
-    let recorder = Recorder { table: Table::new(options, registry), giver };
+    let bounds = options.bounds;
+    let recorder = Recorder { table: Table::new(options, Arc::clone(&registry)), giver };
     let series = std::array::from_fn(|_| Vec::new());
-    (recorder, Collector { taker, waker, series, timer_exact_max, renewed_at })
+    (recorder, Collector { taker, waker, series, registry, bounds, outgrown: 0, renewed_at })
 }
 
 impl Recorder {
@@ -93,11 +99,32 @@ impl Recorder {
         &mut self.table.generation.intake
     }
 
+    /// What was counted and refused since the last hand-over, to be compared with after a datagram.
+    #[inline]
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        let Intake { samples, refused_total, series_made, .. } = self.table.generation.intake;
+        Sent { samples, refused: refused_total, series_made }
+    }
+
+    /// Notes whose datagram it was that made the difference to `before`.
+    #[inline]
+    pub fn sent_by(&mut self, from: IpAddr, before: Sent) {
+        let after = self.sent();
+        self.table.generation.senders.add(from, before, after);
+    }
+
     /// Counts a refusal and keeps the first of each reason to be shown.
     #[cold]
     pub fn refuse(&mut self, reason: Refusal, sender: &dyn std::fmt::Display, line: &[u8]) {
+        self.refuse_many(reason, 1, sender, line);
+    }
+
+    /// Counts so many refusals and keeps the first of each reason to be shown.
+    #[cold]
+    pub fn refuse_many(&mut self, reason: Refusal, count: u64, sender: &dyn std::fmt::Display, line: &[u8]) {
         let generation = &mut self.table.generation;
-        generation.intake.refuse(reason);
+        generation.intake.refuse_many(reason, count);
         if generation.examples.iter().all(|example| example.reason != reason) {
             let excerpt = line.iter().take(limits::REFUSED_EXCERPT_BYTES).copied().collect();
             generation.examples.push(Example { reason, sender: sender.to_string(), excerpt });
@@ -117,13 +144,14 @@ impl Recorder {
     /// Hands over what was counted since the last time, if the generation before that is back.
     #[cold]
     pub fn hand_over(&mut self) {
-        let Table { generation, index, .. } = &mut self.table;
+        let Table { generation, index, registry, .. } = &mut self.table;
         self.giver.hand_over(generation, |full, renew| {
             if renew {
-                *index = Index::new();
+                *index = Index::new(Arc::clone(registry));
                 full.renewed = true;
             }
         });
+        self.table.look_at_bounds();
     }
 }
 
@@ -144,7 +172,7 @@ impl Collector {
             series.append(&mut fresh);
         }
         let renewed = generation.renewed;
-        generation.drain(self.timer_exact_max, |kind, slot, time, cell| {
+        generation.drain(self.registry.bounds(self.bounds).timer_exact_max, |kind, slot, time, cell| {
             let series = self.series.get(kind as usize).and_then(|series| series.get(slot as usize));
             visit(
                 series.unwrap_or_else(|| unreachable!("a slot is announced before it is used")),
@@ -156,9 +184,15 @@ impl Collector {
             number,
             intake: std::mem::take(&mut generation.intake),
             examples: std::mem::take(&mut generation.examples),
+            senders: generation.senders.drain(),
         };
         if renewed {
             self.series.iter_mut().for_each(|series| *series = Vec::new());
+            self.outgrown = handover::GENERATIONS as u8;
+        }
+        if self.outgrown > 0 {
+            self.outgrown -= 1;
+            generation = Generation::default();
         }
         self.taker.give_back(generation);
         Some(tick)

@@ -8,7 +8,7 @@ use super::parts::{Arc, AtomicBool, AtomicI64, AtomicU64, Consumer, Ordering, Pr
 use crate::clock::WallMs;
 
 /// Generations of one thread, and the room of its rings: a push always fits.
-const GENERATIONS: usize = 2;
+pub(super) const GENERATIONS: usize = 2;
 
 /// The number of the tick, shared by the flusher and all ingest threads.
 #[derive(Debug)]

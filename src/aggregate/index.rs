@@ -8,11 +8,13 @@
 //! name again, and of a million names a hundred pairs share all 32, which the comparison of bytes tells apart.
 
 use super::make_room;
+use super::registry::Registry;
 use crate::limits;
 use crate::metric::{Kind, Series};
 use crate::wire::statsd::Sample;
 use hashbrown::{HashMap, HashTable};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// Bits of [`Entry::tags_and_kind`] that are the kind.
 const KIND_BITS: u32 = 2;
@@ -49,19 +51,39 @@ pub(super) struct Index {
     hasher: foldhash::fast::RandomState,
     /// Next free slot of each kind.
     next: [u32; Kind::ALL.len()],
-    /// Slots of gauges by series. One series may be sent under several raw names (tags in another order).
-    /// Their sums can be merged later, but changes of a gauge must meet in one cell to stay in order.
-    gauges: HashMap<Series, u32, foldhash::fast::RandomState>,
+    /// Slots by series. One series may be sent under several raw names (tags in another order). Their sums can
+    /// be merged later, but changes of a gauge must meet in one cell to stay in order. Here are also series that
+    /// are counted without their raw names being known, for want of room: figures' and overflow series.
+    slots: HashMap<Series, u32, foldhash::fast::RandomState>,
+    /// Slots of overflow series, by kind and the first component they count for.
+    overflow: [HashMap<Box<str>, u32, foldhash::fast::RandomState>; Kind::ALL.len()],
+    /// What the raw names here take.
+    charge: Charge,
+}
+
+/// Bytes that the registry was told of, and is told when they are free.
+#[derive(Debug)]
+struct Charge {
+    registry: Arc<Registry>,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.registry.discharge(self.bytes);
+    }
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
         Self {
             entries: HashTable::new(),
             arena: Vec::new(),
             hasher: foldhash::fast::RandomState::default(),
             next: [0; Kind::ALL.len()],
-            gauges: HashMap::default(),
+            slots: HashMap::default(),
+            overflow: std::array::from_fn(|_| HashMap::default()),
+            charge: Charge { registry, bytes: 0 },
         }
     }
 
@@ -100,20 +122,45 @@ impl Index {
             && self.arena.get(at + name..end).is_some_and(|known| is_same(known, sample.tags))
     }
 
-    /// The slot of a gauge that is known under another raw name.
-    pub(super) fn gauge(&self, series: &Series) -> Option<u32> {
-        if series.kind() == Kind::Gauge { self.gauges.get(series).copied() } else { None }
+    /// The slot of a gauge that is known under another raw name, or of a series that is counted without one.
+    pub(super) fn slot(&self, series: &Series) -> Option<u32> {
+        self.slots.get(series).copied()
     }
 
-    /// Gives a series the next slot of its kind.
-    pub(super) fn next_slot(&mut self, series: &Series) -> Option<u32> {
+    /// Gives a series the next slot of its kind; `found` if it is to be found without a raw name.
+    pub(super) fn next_slot(&mut self, series: &Series, found: bool) -> Option<u32> {
         let next = self.next.get_mut(series.kind() as usize)?;
         let slot = *next;
         *next = slot.checked_add(1)?;
-        if series.kind() == Kind::Gauge {
-            self.gauges.insert(series.clone(), slot);
+        if found || series.kind() == Kind::Gauge {
+            self.slots.insert(series.clone(), slot);
         }
         Some(slot)
+    }
+
+    /// The slot of the overflow series for a first component.
+    pub(super) fn overflow(&self, kind: Kind, first: &str) -> Option<u32> {
+        self.overflow.get(kind as usize)?.get(first).copied()
+    }
+
+    /// Remembers that slot.
+    pub(super) fn learn_overflow(&mut self, kind: Kind, first: &str, slot: u32) {
+        if let Some(slots) = self.overflow.get_mut(kind as usize) {
+            slots.insert(first.into(), slot);
+        }
+    }
+
+    /// Asks the registry for room for a raw name.
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
+        let room = self.charge.registry.charge(bytes);
+        self.charge.bytes += if room { bytes } else { 0 };
+        room
+    }
+
+    /// Gives back what a raw name was charged that is not learned.
+    pub(super) fn discharge(&mut self, bytes: usize) {
+        self.charge.registry.discharge(bytes);
+        self.charge.bytes -= bytes;
     }
 
     /// Room for a raw name; `None` when four gigabytes of names are reached. Lengths were checked when its

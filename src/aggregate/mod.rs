@@ -3,14 +3,18 @@
 mod columns;
 pub mod epoch;
 mod handover;
+pub mod heavy;
 mod index;
+pub mod overflow;
 pub mod registry;
 pub mod request;
+pub mod senders;
 pub mod table;
 pub mod totals;
 
 pub use epoch::{Collector, Recorder, Tick};
-pub use registry::Registry;
+pub use registry::{Makers, Placed, Registry, Scarcity};
+pub use senders::Sent;
 pub use totals::{Total, Totals};
 
 /// What the hand-over is made of; tests/loom has another one.
@@ -21,7 +25,7 @@ mod parts {
     pub(super) use std::thread::Thread;
 }
 
-use crate::metric::{Bounds, Width, name};
+use crate::metric::{Bounds, Width, glob, name};
 use crate::wire::Dialect;
 
 /// How samples become tallies.
@@ -37,10 +41,27 @@ pub struct Options {
     pub set_salt: Vec<u8>,
     /// Most series known on this node.
     pub series_max: usize,
+    /// Bytes that names and what is known of their series may take: a share of `limits.memory_max`.
+    pub names_bytes_max: usize,
+    /// Globs of names that figures show: their series always find a place.
+    pub figures: Vec<String>,
+    /// Globs of the only names that are counted, where `names.declared_only` says so; no tags.
+    pub declared: Option<Vec<String>>,
     /// Width of a bucket: where a sample's own timestamp leads.
     pub bucket: Width,
     /// How old a sample's own timestamp may be, in milliseconds.
     pub amend_window_ms: i64,
+}
+
+impl Options {
+    /// Whether a key may be counted at all.
+    fn is_declared(&self, key: &str) -> bool {
+        let Some(globs) = &self.declared else {
+            return true;
+        };
+        let (name, _) = name::split_key(key);
+        globs.iter().any(|glob| glob::matches(glob, name))
+    }
 }
 
 /// Room for `more` in a list that holds something of every series: such lists grow by an eighth, not to twice

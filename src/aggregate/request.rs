@@ -136,6 +136,7 @@ impl Lines {
         }
         let Counter { tables, mut gathered, .. } = counter;
         gathered.intake.bytes = text.len() as u64;
+        gathered.intake.overflow = tables.values().map(Table::overflowed).sum();
         let exact_max = self.options.bounds.timer_exact_max;
         gathered.groups =
             tables.into_iter().map(|(bucket, table)| (bucket, table.into_cells(exact_max))).collect();

@@ -14,13 +14,15 @@
 use super::Options;
 use super::columns::{Column, Counters, Times};
 use super::index::Index;
-use super::registry::Registry;
+use super::overflow;
+use super::registry::{Placed, Registry};
+use super::senders::Senders;
 use crate::clock::{self, WallMs};
 use crate::health::{Intake, Refusal};
 use crate::limits;
 use crate::metric::gauge::Change;
 use crate::metric::unique::hash_member;
-use crate::metric::{Digest, Kind, Series, Sum, Unique};
+use crate::metric::{Bounds, Digest, Kind, Series, Sum, Unique};
 use crate::wire::Dialect;
 use crate::wire::statsd::{Sample, Value};
 use hashbrown::HashMap;
@@ -50,16 +52,16 @@ impl Cell {
         }
     }
 
-    fn record(&mut self, sample: &Sample<'_>, options: &Options) {
+    fn record(&mut self, sample: &Sample<'_>, options: &Options, bounds: Bounds) {
         match (self, sample.value) {
             (Self::Counter(sum), Value::Count(number)) => sum.add_weighted(number, sample.weight),
             (Self::Timer(digest), Value::Time(value)) => {
                 let inside = weight_inside(sample.weight, options);
-                digest.record(value, sample.weight, inside, options.bounds.timer_exact_max);
+                digest.record(value, sample.weight, inside, bounds.timer_exact_max);
             }
             (Self::Gauge(change, _), Value::Set(value)) => change.set(value),
             (Self::Gauge(change, _), Value::Add(delta)) => change.add(delta),
-            (Self::Set(set), Value::Member(member)) => record_member(set, member, options),
+            (Self::Set(set), Value::Member(member)) => record_member(set, member, options, bounds),
             (cell, value) => panic!("a {:?} was looked up for a {:?}", cell, value.kind()),
         }
     }
@@ -72,12 +74,12 @@ fn weight_inside(weight: f64, options: &Options) -> f64 {
 }
 
 /// The original reads lines as text, so that bytes which are not UTF-8 are all the same to it.
-fn record_member(set: &mut Unique, member: &[u8], options: &Options) {
+fn record_member(set: &mut Unique, member: &[u8], options: &Options, bounds: Bounds) {
     let hash = match options.dialect {
         Dialect::Statsd => hash_member(&options.set_salt, String::from_utf8_lossy(member).as_bytes()),
         Dialect::Native => hash_member(&options.set_salt, member),
     };
-    set.insert(hash, options.bounds.set_exact_max);
+    set.insert(hash, bounds.set_exact_max);
 }
 
 /// A refused line, kept to be shown: the first of its reason in a tick.
@@ -107,6 +109,7 @@ pub(super) struct Generation {
     pub(super) fresh: [Vec<Series>; Kind::ALL.len()],
     pub(super) intake: Intake,
     pub(super) examples: Vec<Example>,
+    pub(super) senders: Senders,
     /// The index was dropped after this generation: slots start from zero again.
     pub(super) renewed: bool,
 }
@@ -139,14 +142,27 @@ impl Generation {
 #[derive(Debug)]
 pub(super) struct Table {
     options: Arc<Options>,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     pub(super) index: Index,
     pub(super) generation: Generation,
+    /// Up to where timers and sets are exact in this tick.
+    pub(super) bounds: Bounds,
 }
 
 impl Table {
     pub(super) fn new(options: Arc<Options>, registry: Arc<Registry>) -> Self {
-        Self { options, registry, index: Index::new(), generation: Generation::default() }
+        let (bounds, index) = (options.bounds, Index::new(Arc::clone(&registry)));
+        Self { options, registry, index, generation: Generation::default(), bounds }
+    }
+
+    /// How many samples were counted in overflow series since the last hand-over.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.generation.intake.overflow
+    }
+
+    /// Up to where timers and sets are exact from now on.
+    pub(super) fn look_at_bounds(&mut self) {
+        self.bounds = self.registry.bounds(self.options.bounds);
     }
 
     /// Every value of a table that was used once, with its series.
@@ -166,10 +182,14 @@ impl Table {
     pub(super) fn record(&mut self, sample: &Sample<'_>, now: WallMs) -> Result<(), Refusal> {
         let kind = sample.value.kind();
         let hash = self.index.hash(kind, sample);
-        let slot = match self.index.find(hash, kind, sample) {
-            Some(slot) => slot,
-            None => self.learn(hash, kind, sample)?,
-        };
+        match self.index.find(hash, kind, sample) {
+            Some(slot) => self.record_at(slot, kind, sample, now),
+            None => self.record_new(hash, kind, sample, now),
+        }
+    }
+
+    #[inline]
+    fn record_at(&mut self, slot: u32, kind: Kind, sample: &Sample<'_>, now: WallMs) -> Result<(), Refusal> {
         if let Some(seconds) = sample.timestamp {
             return self.record_timed(sample, kind, slot, seconds, now);
         }
@@ -178,7 +198,7 @@ impl Table {
             Value::Count(number) => generation.counters.add(slot, number, sample.weight),
             Value::Time(value) => {
                 let inside = weight_inside(sample.weight, &self.options);
-                let exact_max = self.options.bounds.timer_exact_max;
+                let exact_max = self.bounds.timer_exact_max;
                 generation.timers.touch(slot).record(value, sample.weight, inside, exact_max);
             }
             Value::Set(value) => {
@@ -192,29 +212,84 @@ impl Table {
                 *at = clock::monotonic_nanos();
             }
             Value::Member(member) => {
-                record_member(generation.sets.touch(slot), member, &self.options);
+                record_member(generation.sets.touch(slot), member, &self.options, self.bounds);
             }
         }
         Ok(())
     }
 
+    /// Counts a sample whose raw name is not known: for its series, which becomes known, or for an overflow series.
     #[cold]
-    fn learn(&mut self, hash: u32, kind: Kind, sample: &Sample<'_>) -> Result<u32, Refusal> {
-        if self.index.len() >= self.options.series_max.saturating_mul(limits::RAW_NAMES_PER_SERIES) {
-            return Err(Refusal::SeriesLimit);
-        }
+    #[inline(never)]
+    fn record_new(&mut self, hash: u32, kind: Kind, sample: &Sample<'_>, now: WallMs) -> Result<(), Refusal> {
         let key = self.options.names.key(sample.name, sample.tags)?;
-        let series = self.registry.intern(kind, &key)?;
-        let slot = if let Some(slot) = self.index.gauge(&series) {
-            slot
-        } else {
-            let slot = self.index.next_slot(&series).ok_or(Refusal::SeriesLimit)?;
-            if let Some(fresh) = self.generation.fresh.get_mut(kind as usize) {
-                fresh.push(series);
-            }
-            slot
+        if !self.options.is_declared(&key) {
+            return Err(Refusal::NotDeclared);
+        }
+        let bytes = limits::RAW_NAME_BYTES + sample.name.len() + sample.tags.len();
+        let names_max = self.options.series_max.saturating_mul(limits::RAW_NAMES_PER_SERIES);
+        let room = self.index.len() < names_max && self.index.charge(bytes);
+        let placed = self.registry.intern(kind, &key, room);
+        if room && placed.is_none() {
+            self.index.discharge(bytes);
+        }
+        if let Some(slot) = placed.and_then(|placed| self.learn(hash, kind, sample, placed, room)) {
+            return self.record_at(slot, kind, sample, now);
+        }
+        let slot = self.overflow(kind, &key)?;
+        self.record_at(slot, kind, sample, now)?;
+        self.generation.intake.overflow += 1;
+        self.registry.shed(&key);
+        Ok(())
+    }
+
+    /// The slot of a series that has a place. `None` where there is no room for its raw name; what figures name
+    /// is then counted without one.
+    fn learn(
+        &mut self,
+        hash: u32,
+        kind: Kind,
+        sample: &Sample<'_>,
+        placed: Placed,
+        room: bool,
+    ) -> Option<u32> {
+        let Placed { series, declared, made } = placed;
+        self.generation.intake.series_made += u64::from(made);
+        let slot = match self.index.slot(&series) {
+            Some(slot) => slot,
+            None if room || declared => self.new_slot(series, !room)?,
+            None => return None,
         };
-        self.index.learn(hash, kind, sample, slot).ok_or(Refusal::SeriesLimit)?;
+        if room {
+            // Where four gigabytes of names are reached it is found by its series the next time.
+            self.index.learn(hash, kind, sample, slot)?;
+        }
+        Some(slot)
+    }
+
+    fn new_slot(&mut self, series: Series, found: bool) -> Option<u32> {
+        let kind = series.kind();
+        let slot = self.index.next_slot(&series, found)?;
+        if let Some(fresh) = self.generation.fresh.get_mut(kind as usize) {
+            fresh.push(series);
+        }
+        Some(slot)
+    }
+
+    /// The slot of the overflow series that counts for a key.
+    fn overflow(&mut self, kind: Kind, key: &str) -> Result<u32, Refusal> {
+        let first = overflow::first_component(key);
+        if let Some(slot) = self.index.overflow(kind, first.unwrap_or_default()) {
+            return Ok(slot);
+        }
+        let (series, for_it_alone) = self.registry.overflow(kind, first);
+        let slot = match self.index.slot(&series) {
+            Some(slot) => slot,
+            None => self.new_slot(series, true).ok_or(Refusal::SeriesLimit)?,
+        };
+        if for_it_alone {
+            self.index.learn_overflow(kind, first.unwrap_or_default(), slot);
+        }
         Ok(slot)
     }
 
@@ -245,7 +320,7 @@ impl Table {
             keys.push(key);
             Cell::empty(kind)
         };
-        timed.entry(key).or_insert_with(empty).record(sample, &self.options);
+        timed.entry(key).or_insert_with(empty).record(sample, &self.options, self.bounds);
         Ok(())
     }
 }

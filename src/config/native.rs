@@ -12,7 +12,8 @@ use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
 use super::sections::{
-    Graphite, Ingest, Limits, bounds, exact_max, file, flush, graphite, idle, ingest, timers, token, whole,
+    Graphite, Ingest, Limits, bounds, declared, exact_max, file, flush, graphite, idle, ingest, timers,
+    token, whole,
 };
 use super::store::{StoreKeys, company, rollup, store as store_keys};
 use super::units::show_duration;
@@ -118,6 +119,7 @@ struct Keys {
     set_salt: String,
     sanitize: bool,
     unknown_type: UnknownType,
+    declared: Option<Vec<String>>,
     idle: IdleRules,
     limits: Limits,
     http: serve::Options,
@@ -158,6 +160,7 @@ impl Keys {
         let sanitize = names.value("sanitize", true, boolean);
         let unknown = [("refuse", UnknownType::Refuse), ("counter", UnknownType::Counter)];
         let unknown_type = names.value("unknown_type", "refuse", choice(&unknown));
+        let declared = declared(&mut names, &figures.metrics());
         let idle = idle(&mut reader.section("idle"), flush.bucket);
         let limits = bounds(&mut reader.section("limits"));
         let (mut http, token) = http(reader);
@@ -179,6 +182,7 @@ impl Keys {
             set_salt,
             sanitize,
             unknown_type,
+            declared,
             idle,
             limits,
             http,
@@ -196,6 +200,7 @@ impl Keys {
         if trailing_dot {
             graphite.naming.suffix.get_or_insert_default();
         }
+        let grammar = Grammar { dialect, unknown_type: self.unknown_type };
         let config_lines = config_lines.unwrap_or_else(|| console_lines(effective));
         let names = name::Rules {
             sanitize: self.sanitize,
@@ -211,27 +216,20 @@ impl Keys {
         };
         Config {
             dialect,
-            ingest: ingest::Options {
-                udp: ingest.udp,
-                tcp: ingest.tcp,
-                unix: ingest.unix,
-                threads: ingest.threads,
-                receive_buffer: ingest.receive_buffer,
-                allow: ingest.allow,
-                datagram_bytes_max: limits.datagram_bytes_max,
-                grammar: Grammar { dialect, unknown_type: self.unknown_type },
-                dump_lines,
-            },
+            ingest: ingest_options(ingest, &limits, grammar, dump_lines),
             aggregate: aggregate::Options {
                 dialect,
                 names,
                 bounds: Bounds { timer_exact_max: self.timer_exact_max, set_exact_max: self.set_exact_max },
                 set_salt: self.set_salt.into_bytes(),
                 series_max: limits.series_max,
+                names_bytes_max: limits.memory_bytes_max / 100 * limits::NAMES_MEMORY_PERCENT,
+                figures: self.figures.series(),
+                declared: self.declared,
                 bucket: flush.bucket,
                 amend_window_ms: flush.amend_window_ms,
             },
-            flush,
+            flush: flush::Options { memory_bytes_max: limits.memory_bytes_max, ..flush },
             store: store::Options {
                 url: self.store.url,
                 ladder: self.ladder,
@@ -287,6 +285,22 @@ fn http(reader: &mut Reader<'_>) -> (serve::Options, Option<Secret>) {
         ));
     }
     (options, tokens.into_iter().find_map(|(_, text)| text))
+}
+
+/// Where lines come in, and whose.
+fn ingest_options(ingest: Ingest, limits: &Limits, grammar: Grammar, dump_lines: bool) -> ingest::Options {
+    ingest::Options {
+        udp: ingest.udp,
+        tcp: ingest.tcp,
+        unix: ingest.unix,
+        threads: ingest.threads,
+        receive_buffer: ingest.receive_buffer,
+        allow: ingest.allow,
+        sender_rate: limits.sender_rate,
+        datagram_bytes_max: limits.datagram_bytes_max,
+        grammar,
+        dump_lines,
+    }
 }
 
 /// What a page says of what is counted.

@@ -49,13 +49,13 @@ pub(super) struct Graphite {
     pub(super) events: Option<Rule>,
 }
 
-#[expect(clippy::struct_field_names, reason = "the names are those of the keys")]
 pub(super) struct Limits {
     pub(super) series_max: usize,
     pub(super) memory_bytes_max: usize,
     pub(super) name_bytes_max: usize,
     pub(super) tags_max: usize,
     pub(super) datagram_bytes_max: usize,
+    pub(super) sender_rate: usize,
 }
 
 pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
@@ -123,6 +123,8 @@ pub(super) fn flush(section: &mut Section<'_, '_>) -> flush::Options {
         bucket: Width::from_ms(bucket_ms),
         grace_ms: grace_ms as i64,
         amend_window_ms: amend_window_ms as i64,
+        // Another section says.
+        memory_bytes_max: limits::MEMORY_BYTES_MAX,
     }
 }
 
@@ -215,13 +217,34 @@ fn after(text: &str) -> Result<Option<i64>, Reason> {
     }
 }
 
+/// The only names that are counted, where that is wanted: the figures' and those that are listed.
+pub(super) fn declared(section: &mut Section<'_, '_>, figures: &[String]) -> Option<Vec<String>> {
+    let only = section.value("declared_only", false, boolean);
+    let mut declared = section.list("declared", Vec::new(), text(pattern));
+    if section.is_sound("declared_only") && only && declared.is_empty() && figures.is_empty() {
+        let cure = "write names or patterns into names.declared, or [[figure]] tables";
+        section.mistake("declared_only", Reason::new("no name is declared: nothing would be counted", cure));
+    }
+    declared.extend(figures.iter().cloned());
+    only.then_some(declared)
+}
+
+/// A name of metrics, with `*` and `?`.
+fn pattern(text: &str) -> Result<String, Reason> {
+    if text.is_empty() || text.len() > limits::NAME_BYTES_MAX || text.chars().any(char::is_control) {
+        let cure = format!("write 1 to {} bytes; * is any run of characters", limits::NAME_BYTES_MAX);
+        return Err(Reason::new("this is no name of metrics", cure));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn bounds(section: &mut Section<'_, '_>) -> Limits {
     Limits {
         series_max: section.value("series_max", whole(limits::SERIES_MAX), count(1..=100_000_000)),
         memory_bytes_max: section.value(
             "memory_max",
             show_size(limits::MEMORY_BYTES_MAX as u64),
-            size(1 << 20..=1 << 40),
+            size(limits::MEMORY_BYTES_MIN..=1 << 40),
         ),
         name_bytes_max: section.value(
             "name_bytes_max",
@@ -234,6 +257,7 @@ pub(super) fn bounds(section: &mut Section<'_, '_>) -> Limits {
             whole(limits::DATAGRAM_BYTES_MAX),
             size(512..=limits::DATAGRAM_BYTES_MAX as u64),
         ),
+        sender_rate: section.value("sender_rate", 0, count(0..=limits::SENDER_RATE_MAX)),
     }
 }
 

@@ -33,15 +33,22 @@ impl Options {
     /// Patterns of all series that figures are made of: these keep the ladder `rollup.figures`.
     #[must_use]
     pub fn series(&self) -> Vec<String> {
+        let mut patterns = self.metrics();
+        if !patterns.is_empty() {
+            patterns.extend([DEPLOYS, MARKS].map(|prefix| format!("{prefix}*")));
+            patterns.push(self.kernel_drops());
+        }
+        patterns
+    }
+
+    /// Patterns of the metrics that figures name.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<String> {
         let mut patterns: Vec<String> = Vec::new();
         for figure in self.figures.iter().filter(|figure| !figure.metric.is_empty()) {
             if !patterns.contains(&figure.metric) {
                 patterns.push(figure.metric.clone());
             }
-        }
-        if !patterns.is_empty() {
-            patterns.extend([DEPLOYS, MARKS].map(|prefix| format!("{prefix}*")));
-            patterns.push(self.kernel_drops());
         }
         patterns
     }

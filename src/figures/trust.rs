@@ -20,6 +20,8 @@ struct Lost {
     dropped: u64,
     /// Batches that the store could not take, and buckets let go for want of memory.
     batches: u64,
+    /// Values that were counted in overflow series: nothing is missing but their names.
+    unnamed: u64,
 }
 
 /// See the module.
@@ -56,6 +58,7 @@ impl Trust {
         Lost {
             dropped: read(&books.kernel_drops),
             batches: read(&books.batches_late) + read(&books.buckets_shed),
+            unnamed: read(&books.overflow),
         }
     }
 
@@ -110,10 +113,17 @@ impl Trust {
 
     /// What is promised, or what is wrong with it.
     pub(super) fn guarantee(&self, promise: &str, store: &dyn Store) -> String {
-        match &self.failing {
-            Some(failing) => failing.clone(),
-            None if !store.durability().on_disk => "kept in memory: a restart forgets".to_owned(),
-            None => promise.to_owned(),
+        if let Some(failing) = &self.failing {
+            return failing.clone();
+        }
+        let durable = store.durability().on_disk;
+        let promise = if durable { promise } else { "kept in memory: a restart forgets" };
+        match self.lost().unnamed.saturating_sub(self.at_first.unnamed) {
+            0 => promise.to_owned(),
+            unnamed => format!(
+                "{promise}; {} today for names beyond limits.series_max, together",
+                some(unnamed, "value was counted", "values were counted")
+            ),
         }
     }
 

@@ -8,6 +8,8 @@
 mod backlog;
 mod batches;
 mod keyed;
+mod memory;
+mod offenders;
 mod own;
 mod safe;
 
@@ -24,6 +26,8 @@ use crate::store::{Applied, Batch, Store};
 use crate::wire::Dialect;
 use batches::Batches;
 use keyed::Keyed;
+use memory::Memory;
+use offenders::Senders;
 use own::Own;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,6 +45,8 @@ pub struct Options {
     pub grace_ms: i64,
     /// Milliseconds in which late samples still amend (`flush.amend_window`).
     pub amend_window_ms: i64,
+    /// Bytes that the process may take (`limits.memory_max`).
+    pub memory_bytes_max: usize,
 }
 
 /// What others ask of the flusher.
@@ -69,6 +75,8 @@ pub struct Flusher {
     safe: Safe,
     books: Arc<Books>,
     own: Own,
+    senders: Senders,
+    memory: Memory,
     /// What is to be counted with the next tick.
     asked: Vec<(Series, Tally)>,
     keyed: Keyed,
@@ -83,6 +91,8 @@ pub struct Flusher {
     /// It was said that folding does not work.
     fold_failing: bool,
     forgotten_at: WallMs,
+    /// When something was last counted in an overflow series.
+    overflowed_at: WallMs,
 }
 
 /// The parts a flusher is made of.
@@ -122,6 +132,7 @@ impl Flusher {
         Self {
             options: parts.options,
             forgotten_at: parts.clock.now(),
+            overflowed_at: WallMs::MIN,
             numbers: vec![0; parts.store.partitions()],
             clock: parts.clock,
             epoch: parts.epoch,
@@ -131,6 +142,8 @@ impl Flusher {
             safe: parts.safe,
             books: parts.books,
             own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
+            senders: Senders::new(),
+            memory: Memory::new(parts.options.memory_bytes_max),
             asked: Vec::new(),
             keyed: Keyed::new(parts.options.amend_window_ms),
             on_sealed: parts.on_sealed,
@@ -202,6 +215,11 @@ impl Flusher {
         self.books.ticks.fetch_add(1, Ordering::Relaxed);
         self.books.last_tick_ms.store(now, Ordering::Relaxed);
         self.forget(now);
+        if self.memory.look(&*self.store, &self.registry, &self.books, now) {
+            for collector in &mut self.collectors {
+                collector.renew_after(now, 0);
+            }
+        }
     }
 
     /// Takes what ended threads left and seals everything, the open bucket as far as it has come.
@@ -261,9 +279,11 @@ impl Flusher {
         let mut intake = Intake::default();
         for tick in ticks {
             intake.add(&tick.intake);
+            self.senders.add(tick);
         }
         intake.add(&self.keyed.take_intake());
         self.books.enter(&intake);
+        self.senders.enter(&self.registry, &self.books, now);
         if intake.packets > 0 {
             self.books.last_packet_ms.store(now, Ordering::Relaxed);
         }
@@ -325,6 +345,7 @@ impl Flusher {
                 self.fold_failing = false;
                 self.books.buckets_sealed.fetch_add(folded.sealed, Ordering::Relaxed);
                 self.books.buckets_amended.fetch_add(folded.amended, Ordering::Relaxed);
+                self.books.memory.buckets_let_go.fetch_add(folded.let_go, Ordering::Relaxed);
                 if folded.shed > 0 {
                     self.books.buckets_shed.fetch_add(folded.shed, Ordering::Relaxed);
                     tracing::error!(
@@ -334,6 +355,9 @@ impl Flusher {
                 }
                 if folded.sealed + folded.amended > 0 {
                     (self.on_sealed)();
+                }
+                if folded.sealed > 0 {
+                    self.make_room(now);
                 }
             }
             Err(error) if !self.fold_failing => {
@@ -366,10 +390,34 @@ impl Flusher {
         }
     }
 
+    /// Where places have run out of late, series that came once and never again give up theirs.
+    fn make_room(&mut self, now: WallMs) {
+        let late = limits::MAKE_ROOM_MS.max(limits::MAKE_ROOM_BUCKETS * self.options.bucket.ms());
+        let excess = self.registry.excess();
+        if excess == 0 || now.saturating_sub(self.overflowed_at) > late {
+            return;
+        }
+        let gone = self.store.make_room(excess).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no room can be made for new series");
+            0
+        });
+        if gone > 0 {
+            tracing::info!(series = gone, "series that came once have made room for new ones");
+            self.books.series_made_room.fetch_add(gone as u64, Ordering::Relaxed);
+            for collector in &mut self.collectors {
+                collector.renew_after(now, 0);
+            }
+            // By then the threads have let go of them too.
+            self.forgotten_at = now - limits::INDEX_RENEW_FULL_MS + 3 * self.options.tick_ms;
+        }
+    }
+
     /// Threads learn their names anew from time to time, sooner when there is no room for new ones.
     fn renew_indexes(&mut self, intake: &Intake, now: WallMs) {
-        let full = intake.refused.get(Refusal::SeriesLimit as usize).is_some_and(|&n| n > 0);
-        let age = if full { limits::INDEX_RENEW_FULL_MS } else { limits::INDEX_RENEW_MS };
+        if intake.overflow > 0 {
+            self.overflowed_at = now;
+        }
+        let age = if intake.overflow > 0 { limits::INDEX_RENEW_FULL_MS } else { limits::INDEX_RENEW_MS };
         for collector in &mut self.collectors {
             collector.renew_after(now, age);
         }

@@ -1,4 +1,4 @@
-//! Our own series: statsd's three counters and its gauge, and natively what we refuse.
+//! Our own series: statsd's three counters and its gauge, and natively what we refuse and what overflows.
 
 use crate::clock::WallMs;
 use crate::health::{Intake, Refusal};
@@ -27,6 +27,9 @@ impl Own {
         ];
         if self.dialect == Dialect::Native {
             counters.push(counter("kernel_drops", intake.kernel_drops));
+            if intake.overflow > 0 {
+                counters.push(counter("overflow", intake.overflow));
+            }
             let refused = Refusal::ALL.iter().zip(intake.refused).filter(|(_, count)| *count > 0);
             counters.extend(
                 refused.map(|(reason, count)| counter(&format!("refused.{}", reason.label()), count)),

@@ -1,5 +1,6 @@
 //! Receive, parse, record: UDP, TCP and Unix sockets.
 
+pub mod rate;
 pub mod receive;
 pub mod sockets;
 pub mod stream;
@@ -27,6 +28,8 @@ pub struct Options {
     pub receive_buffer: usize,
     /// Networks that may send (`ingest.allow`); empty is everybody.
     pub allow: Vec<IpNet>,
+    /// Lines a second that one address may send (`limits.sender_rate`); 0 is as many as it likes.
+    pub sender_rate: usize,
     /// Largest datagram read whole, in bytes (`limits.datagram_bytes_max`).
     pub datagram_bytes_max: usize,
     /// Whose grammar.

@@ -2,27 +2,32 @@
 //!
 //! In come connections within the limit, from allowed senders; out go complete lines. A line that is longer
 //! than the limit is skipped to its newline and refused; what follows the last newline when a connection
-//! ends was cut off and is refused too. A client that resets or stalls disturbs nobody.
+//! ends was cut off and is refused too. A client that resets or stalls disturbs nobody: whoever opens a connection
+//! or begins a line has some seconds to end a line, and where all places are taken, a newcomer gets that of the
+//! connection which has waited longest without one.
 
 use super::receive::Receiver;
 use super::udp::is_allowed;
+use crate::clock;
 use crate::health::Refusal;
 use crate::limits;
 use crate::sys::Waker;
 use ipnet::IpNet;
 use memchr::{memchr, memrchr};
 use std::cell::{Cell, RefCell};
-use std::fmt::Display;
+use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
 /// Bytes asked for by one read.
 const READ_BYTES: usize = 16 << 10;
@@ -51,6 +56,9 @@ pub struct StreamThread {
 struct Shared {
     receiver: RefCell<Receiver>,
     connections: Cell<usize>,
+    /// Connections that have not ended a line yet, by their numbers, with what tells them to make room.
+    silent: RefCell<BTreeMap<u64, (Instant, oneshot::Sender<()>)>>,
+    accepted: Cell<u64>,
     /// Becomes true when connections shall count what they hold as cut off, and end.
     stopping: watch::Sender<bool>,
     allow: Arc<[IpNet]>,
@@ -67,6 +75,8 @@ impl StreamThread {
         let shared = Rc::new(Shared {
             receiver: RefCell::new(self.receiver),
             connections: Cell::new(0),
+            silent: RefCell::default(),
+            accepted: Cell::new(0),
             stopping: watch::Sender::new(false),
             allow: self.allow,
         });
@@ -106,11 +116,12 @@ async fn accept_tcp(listener: TcpListener, shared: Rc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let from = peer.ip().to_canonical();
                 let sender = super::sockets::plain(peer).to_string();
-                if !shared.allow.is_empty() && !is_allowed(&shared.allow, peer.ip()) {
-                    shared.receiver.borrow_mut().refuse(Refusal::Source, &sender, b"");
+                if !shared.allow.is_empty() && !is_allowed(&shared.allow, from) {
+                    shared.receiver.borrow_mut().refuse_from(from, Refusal::Source, &sender, b"");
                 } else {
-                    shared.admit(stream, sender);
+                    shared.admit(stream, Sender { from: Some(from), name: sender });
                 }
             }
             Err(error) => pause_after(&error).await,
@@ -121,7 +132,9 @@ async fn accept_tcp(listener: TcpListener, shared: Rc<Shared>) {
 async fn accept_unix(listener: UnixListener, shared: Rc<Shared>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => shared.admit(stream, "unix stream".to_owned()),
+            Ok((stream, _)) => {
+                shared.admit(stream, Sender { from: None, name: "unix stream".to_owned() });
+            }
             Err(error) => pause_after(&error).await,
         }
     }
@@ -132,39 +145,99 @@ async fn pause_after(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
+/// Whose connection it is.
+struct Sender {
+    from: Option<IpAddr>,
+    name: String,
+}
+
+impl Sender {
+    fn refuse(&self, receiver: &mut Receiver, reason: Refusal, bytes: &[u8]) {
+        match self.from {
+            Some(from) => receiver.refuse_from(from, reason, &self.name, bytes),
+            None => receiver.refuse(reason, &self.name, bytes),
+        }
+    }
+}
+
 impl Shared {
     /// Serves a connection if there is room for it.
-    fn admit(self: &Rc<Self>, stream: impl AsyncRead + Unpin + 'static, sender: String) {
-        if self.connections.get() >= limits::STREAM_CONNECTIONS_MAX {
-            return self.receiver.borrow_mut().refuse(Refusal::ConnectionLimit, &sender, b"");
+    fn admit(self: &Rc<Self>, stream: impl AsyncRead + Unpin + 'static, sender: Sender) {
+        if self.connections.get() >= limits::STREAM_CONNECTIONS_MAX && !self.make_room() {
+            return sender.refuse(&mut self.receiver.borrow_mut(), Refusal::ConnectionLimit, b"");
         }
         self.connections.set(self.connections.get() + 1);
+        let number = self.accepted.get();
+        self.accepted.set(number + 1);
+        let (told, mut make_room) = oneshot::channel();
+        self.silent.borrow_mut().insert(number, (clock::monotonic_now(), told));
         let shared = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut framer = Framer::default();
             let mut stopped = shared.stopping.subscribe();
+            let mut gave_way = false;
             tokio::select! {
-                () = shared.read_lines(stream, &sender, &mut framer) => {}
+                () = shared.read_lines(stream, &sender, &mut framer, number) => {}
                 // An error is the end of the thread, which is a stop too.
                 _ = stopped.wait_for(|stopped| *stopped) => {}
+                Ok(()) = &mut make_room => gave_way = true,
             }
-            framer.end(&mut shared.receiver.borrow_mut(), &sender);
+            let mut receiver = shared.receiver.borrow_mut();
+            framer.end(&mut receiver, &sender);
+            if gave_way {
+                // Its place was given away when it was told.
+                return sender.refuse(&mut receiver, Refusal::ConnectionLimit, b"");
+            }
+            shared.silent.borrow_mut().remove(&number);
             shared.connections.set(shared.connections.get() - 1);
         });
     }
 
-    /// Reads until the peer ends, fails or says nothing for too long.
-    async fn read_lines(&self, mut stream: impl AsyncRead + Unpin, sender: &str, framer: &mut Framer) {
+    /// Takes the place of the connection that has waited longest without a line, if it has waited at all.
+    fn make_room(&self) -> bool {
+        let mut silent = self.silent.borrow_mut();
+        let patience = Duration::from_millis(limits::STREAM_SILENT_MS);
+        let oldest = silent.first_entry().filter(|oldest| clock::elapsed(oldest.get().0) >= patience);
+        let Some((_, told)) = oldest.map(OccupiedEntry::remove) else {
+            return false;
+        };
+        let gave_way = told.send(()).is_ok();
+        if gave_way {
+            self.connections.set(self.connections.get() - 1);
+        }
+        gave_way
+    }
+
+    /// Reads until the peer ends, fails, says nothing for too long, or does not end a line.
+    async fn read_lines(
+        &self,
+        mut stream: impl AsyncRead + Unpin,
+        sender: &Sender,
+        framer: &mut Framer,
+        number: u64,
+    ) {
         let idle = Duration::from_secs(limits::STREAM_IDLE_SECS);
+        let line = Duration::from_secs(limits::STREAM_LINE_SECS);
         let mut buffer = vec![0; READ_BYTES];
+        let mut until = clock::monotonic_now() + line;
         loop {
-            match timeout(idle, stream.read(&mut buffer)).await {
+            match timeout_at(until.into(), stream.read(&mut buffer)).await {
                 Ok(Ok(0)) | Err(_) => return,
                 Ok(Ok(bytes)) => {
+                    let was_inside = framer.is_inside_a_line();
                     let mut receiver = self.receiver.borrow_mut();
-                    framer.push(buffer.get(..bytes).unwrap_or(b""), &mut receiver, &sender);
+                    let ended = framer.push(buffer.get(..bytes).unwrap_or(b""), &mut receiver, sender);
                     if receiver.recorder().tick_begun() {
                         receiver.recorder().hand_over();
+                    }
+                    if ended {
+                        self.silent.borrow_mut().remove(&number);
+                    }
+                    // Who sends a byte now and then is in the same line still.
+                    if !framer.is_inside_a_line() {
+                        until = clock::monotonic_now() + idle;
+                    } else if ended || !was_inside {
+                        until = clock::monotonic_now() + line;
                     }
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -184,21 +257,30 @@ struct Framer {
 }
 
 impl Framer {
-    fn push(&mut self, mut bytes: &[u8], receiver: &mut Receiver, sender: &dyn Display) {
+    /// Whether the end of a line has still to come.
+    fn is_inside_a_line(&self) -> bool {
+        self.skipping || !self.partial.is_empty()
+    }
+
+    /// Takes what was read; says whether a line ended in it.
+    fn push(&mut self, mut bytes: &[u8], receiver: &mut Receiver, sender: &Sender) -> bool {
+        let mut ended = false;
         if self.skipping {
             let Some(end) = memchr(b'\n', bytes) else {
-                return;
+                return false;
             };
             self.skipping = false;
+            ended = true;
             bytes = bytes.get(end + 1..).unwrap_or(b"");
         }
         if let Some(end) = memrchr(b'\n', bytes) {
+            ended = true;
             let (whole, tail) = bytes.split_at(end + 1);
             if self.partial.is_empty() {
-                receiver.packet(whole, sender);
+                receiver.packet_from(sender.from, whole, false, &sender.name);
             } else {
                 self.partial.extend_from_slice(whole);
-                receiver.packet(&self.partial, sender);
+                receiver.packet_from(sender.from, &self.partial, false, &sender.name);
                 self.partial.clear();
             }
             bytes = tail;
@@ -206,18 +288,19 @@ impl Framer {
         if self.partial.len() + bytes.len() > limits::STREAM_LINE_BYTES_MAX {
             receiver.recorder().intake().lines += 1;
             self.partial.extend_from_slice(bytes.get(..limits::REFUSED_EXCERPT_BYTES).unwrap_or(bytes));
-            receiver.refuse(Refusal::LineTooLong, sender, &self.partial);
+            sender.refuse(receiver, Refusal::LineTooLong, &self.partial);
             self.partial.clear();
             self.skipping = true;
         } else {
             self.partial.extend_from_slice(bytes);
         }
+        ended
     }
 
-    fn end(&mut self, receiver: &mut Receiver, sender: &dyn Display) {
+    fn end(&mut self, receiver: &mut Receiver, sender: &Sender) {
         if !self.partial.is_empty() {
             receiver.recorder().intake().lines += 1;
-            receiver.refuse(Refusal::Unterminated, sender, &self.partial);
+            sender.refuse(receiver, Refusal::Unterminated, &self.partial);
             self.partial.clear();
         }
     }

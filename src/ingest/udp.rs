@@ -127,14 +127,13 @@ impl DatagramThread {
             let sender =
                 Sender { address: message.address.as_ref().and_then(socket_addr), socket: &self.socket.name };
             let packet = message.iovs().next().unwrap_or(b"");
-            if !self.allow.is_empty()
-                && sender.address.is_some_and(|from| !is_allowed(&self.allow, from.ip()))
-            {
-                self.receiver.refuse(Refusal::Source, &sender, packet);
-            } else if message.flags.contains(MsgFlags::MSG_TRUNC) {
-                self.receiver.cut_packet(packet, &sender);
+            let from = sender.address.map(|address| address.ip().to_canonical());
+            let stranger = from.filter(|from| !self.allow.is_empty() && !is_allowed(&self.allow, *from));
+            if let Some(stranger) = stranger {
+                self.receiver.refuse_from(stranger, Refusal::Source, &sender, packet);
             } else {
-                self.receiver.packet(packet, &sender);
+                let cut = message.flags.contains(MsgFlags::MSG_TRUNC);
+                self.receiver.packet_from(from, packet, cut, &sender);
             }
         }
         Ok(count)

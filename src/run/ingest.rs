@@ -8,6 +8,7 @@ use crate::aggregate::{self, Collector, Registry, epoch::Epoch};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::Bound;
+use crate::ingest::rate::SenderRate;
 use crate::ingest::receive::Receiver;
 use crate::ingest::stream::StreamThread;
 use crate::ingest::udp::DatagramThread;
@@ -26,6 +27,7 @@ pub(super) struct IngestThreads<'a> {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) wakers: Vec<Arc<Waker>>,
     pub(super) threads: Vec<JoinHandle<()>>,
+    rate: Option<Arc<SenderRate>>,
 }
 
 impl<'a> IngestThreads<'a> {
@@ -34,10 +36,13 @@ impl<'a> IngestThreads<'a> {
             config,
             clock,
             options: Arc::new(config.aggregate.clone()),
-            registry: Arc::new(Registry::new(config.aggregate.series_max)),
+            registry: Arc::new(Registry::of(&config.aggregate)),
             stop: Arc::default(),
             wakers: Vec::new(),
             threads: Vec::new(),
+            rate: Some(config.ingest.sender_rate)
+                .filter(|rate| *rate > 0)
+                .map(|rate| Arc::new(SenderRate::new(rate))),
         }
     }
 
@@ -90,7 +95,8 @@ impl<'a> IngestThreads<'a> {
         let (recorder, collector) =
             aggregate::epoch::pair(options, registry, Arc::clone(epoch), Arc::clone(&waker));
         collectors.push(collector);
-        Ok((Receiver::new(recorder, self.config.ingest.grammar, self.config.ingest.dump_lines), waker))
+        let receiver = Receiver::new(recorder, self.config.ingest.grammar, self.config.ingest.dump_lines);
+        Ok((receiver.with_rate(self.rate.clone()), waker))
     }
 }
 

@@ -9,14 +9,19 @@ use super::live::Guests;
 use crate::{limits, sys};
 use axum::Router;
 use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 use tower_service::Service as _;
 
 /// Pause after the system refused a connection, such as for want of descriptors.
@@ -42,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
         tokio::spawn(async move {
             let service = service_fn(move |mut request: hyper::Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-                router.clone().call(request)
+                router.clone().call(request.map(|body| Timed { body, until: None }))
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -54,6 +59,37 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             }
             drop(guest);
         });
+    }
+}
+
+/// The body of a request, which has its time as the head has: the clock runs while somebody waits for it.
+struct Timed {
+    body: Incoming,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let patience = Duration::from_secs(limits::HTTP_BODY_SECS);
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        until.as_mut().poll(context).map(|()| Some(Err("the body did not come in time".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -3,6 +3,7 @@
 //! What the system tells of us is read when it is asked for; what it does not tell is left out.
 
 use super::Server;
+use crate::sys;
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use std::fs;
@@ -20,7 +21,7 @@ pub(super) fn process(server: &Server) {
         describe_counter!("process_cpu_seconds_total", Unit::Seconds, "User and system time.");
         counter!("process_cpu_seconds_total").absolute(seconds);
     }
-    if let Some(bytes) = resident_bytes(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+    if let Some(bytes) = sys::resident_bytes() {
         describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory in use.");
         gauge!("process_resident_memory_bytes").set(bytes as f64);
     }
@@ -31,22 +32,5 @@ pub(super) fn process(server: &Server) {
     if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
         describe_gauge!("process_max_fds", "Files and sockets that may be open.");
         gauge!("process_max_fds").set(soft as f64);
-    }
-}
-
-/// The line `VmRSS:    12345 kB`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1_024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::resident_bytes;
-
-    #[test]
-    fn memory_is_read_in_bytes() {
-        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    12345 kB\n"), Some(12_345 * 1_024));
-        assert_eq!(resident_bytes("Name:\tx\n"), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Server;
 use super::process::process;
-use crate::health::{Refusal, read};
+use crate::health::{MEMORY_STEPS, MemoryBooks, Refusal, read};
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::sync::atomic::Ordering;
@@ -41,6 +41,17 @@ fn ingest(server: &Server) {
     total("tallyd_received_bytes_total", "Bytes of those.", read(&books.bytes));
     total("tallyd_lines_total", "Lines that were not empty, refused ones included.", read(&books.lines));
     total("tallyd_samples_total", "Values counted.", read(&books.samples));
+    total(
+        "tallyd_overflow_samples_total",
+        "Of those, values counted in overflow series: their own found no place.",
+        read(&books.overflow),
+    );
+    level(
+        "tallyd_overflow_names",
+        Unit::Count,
+        "How many names those had since the start, about.",
+        read(&books.overflow_names) as f64,
+    );
     total("tallyd_events_total", "DogStatsD events seen.", read(&books.events));
     total("tallyd_service_checks_total", "DogStatsD service checks seen.", read(&books.service_checks));
     total("tallyd_fields_ignored_total", "Unknown fields passed over.", read(&books.fields_ignored));
@@ -66,6 +77,11 @@ fn pipeline(server: &Server) {
     let uptime = (server.clock.now() - server.started_ms) as f64 / 1_000.0;
     level("tallyd_uptime_seconds", Unit::Seconds, "Time since the start.", uptime);
     level("tallyd_series", Unit::Count, "Series known.", read(&books.series) as f64);
+    total(
+        "tallyd_series_made_room_total",
+        "Series that came once, forgotten to make room for new ones.",
+        read(&books.series_made_room),
+    );
     let tick = read(&books.tick_micros) as f64 / 1e6;
     level("tallyd_tick_seconds", Unit::Seconds, "Work of the last tick.", tick);
     total("tallyd_ticks_total", "Ticks completed.", read(&books.ticks));
@@ -86,6 +102,22 @@ fn pipeline(server: &Server) {
         restarts,
     );
     total("tallyd_buckets_shed_total", "Buckets let go unforwarded: memory_max.", read(&books.buckets_shed));
+    memory(&books.memory);
+}
+
+fn memory(books: &MemoryBooks) {
+    let (most, steps) = (read(&books.bytes_max) as f64, read(&books.steps) as f64);
+    level("tallyd_memory_max_bytes", Unit::Bytes, "limits.memory_max.", most);
+    level("tallyd_memory_steps", Unit::Count, "Sorts of detail given up for want of memory, now.", steps);
+    describe_counter!("tallyd_memory_given_up_total", "How often each was begun to be given up.");
+    for (detail, taken) in MEMORY_STEPS.into_iter().zip(&books.taken) {
+        counter!("tallyd_memory_given_up_total", "detail" => detail).absolute(read(taken));
+    }
+    total(
+        "tallyd_buckets_let_go_total",
+        "Buckets let go early, which every destination had.",
+        read(&books.buckets_let_go),
+    );
 }
 
 fn store(server: &Server) {

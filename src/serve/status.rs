@@ -1,7 +1,7 @@
 //! The books as JSON: `GET /api/v1/status`.
 
 use super::Server;
-use crate::health::{Refusal, read};
+use crate::health::{MEMORY_STEPS, Offenders, Refusal, read};
 use crate::store::Durability;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +48,11 @@ pub(super) struct Status {
     /// Datagrams that the kernel dropped before we could read them.
     kernel_drops: u64,
     series: u64,
+    /// What was counted for others, since its series found no place.
+    overflow: Overflow,
+    memory: Memory,
+    /// Who sends most.
+    offenders: Offenders,
     ticks: Ticks,
     store: StoreStatus,
     graphite: Vec<GraphiteStatus>,
@@ -75,6 +80,42 @@ struct Received {
     events: u64,
     service_checks: u64,
     fields_ignored: u64,
+}
+
+#[derive(Serialize)]
+struct Overflow {
+    /// Values; they are among those counted.
+    samples: u64,
+    /// Names that they had, about.
+    names: u64,
+    /// Series that came once and were forgotten since, to make room for new ones.
+    made_room: u64,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    /// What the process takes; 0 where the system does not say.
+    used_bytes: u64,
+    /// As much as it may take.
+    max_bytes: u64,
+    /// What is given up now, in the order in which it is.
+    giving_up: Vec<&'static str>,
+    /// How often that was begun.
+    times: BTreeMap<&'static str, u64>,
+    /// Buckets let go early that every destination had; `buckets_shed` counts the others.
+    buckets_let_go: u64,
+}
+
+fn memory(server: &Server) -> Memory {
+    let books = &server.books.memory;
+    let steps = read(&books.steps) as usize;
+    Memory {
+        used_bytes: read(&books.used),
+        max_bytes: read(&books.bytes_max),
+        giving_up: MEMORY_STEPS.iter().take(steps).copied().collect(),
+        times: MEMORY_STEPS.into_iter().zip(books.taken.iter().map(read)).filter(|(_, n)| *n > 0).collect(),
+        buckets_let_go: read(&books.buckets_let_go),
+    }
 }
 
 #[derive(Serialize)]
@@ -236,6 +277,13 @@ pub(super) fn status(server: &Server) -> Status {
         last_refused: last_refused.collect(),
         kernel_drops: read(&books.kernel_drops),
         series: books.series.load(Ordering::Relaxed),
+        overflow: Overflow {
+            samples: read(&books.overflow),
+            names: read(&books.overflow_names),
+            made_room: read(&books.series_made_room),
+        },
+        memory: memory(server),
+        offenders: books.offenders(),
         ticks: Ticks {
             count: read(&books.ticks),
             last_ms: read(&books.tick_micros) as f64 / 1_000.0,

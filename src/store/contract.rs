@@ -248,6 +248,8 @@ pub struct Folded {
     pub rolled: u64,
     /// Buckets let go before every destination had them, for want of memory.
     pub shed: u64,
+    /// Buckets let go early, for want of memory, that every destination had.
+    pub let_go: u64,
 }
 
 /// The present state of a series, for the console.
@@ -407,6 +409,17 @@ pub trait Store: Send + Sync {
     fn series_count(&self) -> usize;
     /// From now on idle series follow these rules.
     fn set_idle_rules(&self, rules: IdleRules);
+    /// Bytes of buckets in memory that nothing else holds; `None` where they are on disk, or with another.
+    fn history_bytes(&self) -> Option<usize> {
+        None
+    }
+    /// How many such bytes there may be from now on: of buckets that every destination has, and of all.
+    fn hold_history(&self, _had: usize, _all: usize) {}
+    /// Places have run out: gives up series that had samples once and never again, with all that is kept of them, about
+    /// as many as are asked for. Returns how many that were.
+    fn make_room(&self, _series: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
     /// Writes to disk what is in memory alone; returns what need not be applied again. Does nothing where there is
     /// no disk. Others go on meanwhile.
     fn checkpoint(&self, now: WallMs) -> Result<Vec<Confirmed>, StoreError>;

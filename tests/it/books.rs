@@ -51,8 +51,13 @@ impl Books {
 
     /// Waits until `condition` holds; panics with the books when it does not.
     pub(crate) fn wait(tallyd: &Tallyd, condition: impl Fn(&Self) -> bool) -> Self {
+        Self::wait_for(tallyd, DEADLINE, condition)
+    }
+
+    /// The same within another time.
+    pub(crate) fn wait_for(tallyd: &Tallyd, deadline: Duration, condition: impl Fn(&Self) -> bool) -> Self {
         let mut books = Self::read(tallyd);
-        let reached = time::wait_until(DEADLINE, || {
+        let reached = time::wait_until(deadline, || {
             books = Self::read(tallyd);
             condition(&books)
         });

@@ -33,6 +33,8 @@ mod hostile;
 #[cfg(test)]
 mod journal;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod migrate;

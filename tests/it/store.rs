@@ -286,3 +286,64 @@ fn beyond_its_memory_the_stated_go_first_and_the_unstated_are_counted() {
     let waiting = store.outstanding(0).unwrap().len() as u64;
     assert_eq!(waiting + shed, 3, "each unstated bucket waits or was counted as shed");
 }
+
+/// Takes everything off every destination's list, as when all of it was confirmed.
+fn strike_all(store: &dyn Store) {
+    for destination in 0..2 {
+        for one in store.outstanding(destination).unwrap() {
+            assert!(store.strike(destination, one).unwrap());
+        }
+    }
+}
+
+#[test]
+fn series_that_came_once_make_room_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in [memory(STATSD_IDLE, usize::MAX), on_disk(folder.path(), &STATSD_IDLE)] {
+        // Three blocks of a flood, and among the second one somebody who stays.
+        let mut flood: Vec<_> = (0..512).map(|i| count(&format!("flood.n{i}"), 7)).collect();
+        flood.insert(300, count("steady", 1));
+        flood.extend((512..767).map(|i| count(&format!("flood.n{i}"), 7)));
+        flood.push(gauge("level", 5, 1, Some(4.0), 0.0));
+        store.apply(batch(1, 0, flood), 100).unwrap();
+        store.fold(WIDTH, WIDTH).unwrap();
+        assert_eq!(store.make_room(10_000).unwrap(), 0, "it is still the newest bucket");
+        store.apply(batch(2, WIDTH, vec![count("steady", 2)]), WIDTH + 100).unwrap();
+        store.fold(2 * WIDTH, 2 * WIDTH).unwrap();
+        assert_eq!(store.make_room(10_000).unwrap(), 0, "it is not stated yet");
+        strike_all(&*store);
+        let known = store.series_count();
+        assert_eq!((known, store.make_room(1).unwrap()), (769, 256), "the oldest of them, and whole blocks");
+        store.checkpoint(2 * WIDTH).unwrap();
+        assert_eq!((store.make_room(10_000).unwrap(), store.series_count()), (256, 257));
+        assert_eq!(store.make_room(10_000).unwrap(), 0, "who stays keeps the block");
+        // Their places are others' at once, who have nothing of what stood there, at any level.
+        let next: Vec<_> = (0..512).map(|i| count(&format!("next.n{i}"), 1)).collect();
+        store.apply(batch(3, 2 * WIDTH, next), 2 * WIDTH + 100).unwrap();
+        store.fold(6 * WIDTH, 6 * WIDTH).unwrap();
+        let series: Vec<_> = (0..512).map(|i| Series::new(Kind::Counter, &format!("next.n{i}"))).collect();
+        for level in [0, 1] {
+            for readings in store.read(&series, level, 0, 6 * WIDTH).unwrap() {
+                let sums: Vec<f64> = readings
+                    .iter()
+                    .map(|reading| match &reading.tally {
+                        Tally::Counter(sum) => sum.to_f64(),
+                        other => panic!("{other:?}"),
+                    })
+                    .collect();
+                assert_eq!(sums, [1.0], "level {level}");
+            }
+        }
+        let steady = store.read(&[Series::new(Kind::Counter, "steady")], 1, 0, 6 * WIDTH).unwrap();
+        assert!(matches!(&steady[0][0].tally, Tally::Counter(sum) if sum.to_f64() == 3.0), "{steady:?}");
+        assert_eq!(value(&store.sealed(2 * WIDTH).unwrap().unwrap(), "level"), Some(4.0));
+        let left = store.series(&|series| series.key().starts_with("flood")).unwrap().len();
+        assert_eq!(left, 255);
+        store.checkpoint(6 * WIDTH).unwrap();
+    }
+    let again = on_disk(folder.path(), &STATSD_IDLE);
+    assert_eq!(again.series_count(), 769);
+    assert_eq!(again.series(&|series| series.key().starts_with("next")).unwrap().len(), 512);
+    let one = again.read(&[Series::new(Kind::Counter, "next.n0")], 1, 0, 6 * WIDTH).unwrap();
+    assert!(matches!(&one[0][0].tally, Tally::Counter(sum) if sum.to_f64() == 1.0), "{one:?}");
+}

@@ -2,13 +2,12 @@
 
 use crate::books::{Books, refuses_to_start, seconds};
 use crate::support::sink::sum_of;
-use crate::support::{Launch, Sink, Tallyd, time};
+use crate::support::{Launch, Sink, Tallyd, raise_descriptors, time};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// Long enough for two writes to be two reads.
@@ -16,8 +15,6 @@ const APART: Duration = Duration::from_millis(50);
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Open stream connections that tallyd takes at a time.
 const CONNECTIONS_MAX: usize = 1_024;
-/// Descriptors for them, at both ends, and for what else runs in this process.
-const DESCRIPTORS: u64 = 4_096;
 
 /// TCP beside UDP, on the same port.
 fn tcp(graphite: &str) -> Launch {
@@ -161,21 +158,6 @@ fn connections_beyond_the_limit_are_closed_and_counted() {
     });
     assert!(again);
     Books::wait(&tallyd, |books| books.counted >= all + 2);
-}
-
-/// Lets this process, and what it starts from now on, have so many descriptors; many shells allow 1,024.
-fn raise_descriptors() {
-    let limits = std::fs::read_to_string("/proc/self/limits").expect("limits can be read");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
-    let soft = line.split_whitespace().nth(3).expect("a soft limit");
-    if soft.parse::<u64>().is_ok_and(|soft| soft < DESCRIPTORS) {
-        let mut command = Command::new("prlimit");
-        command.args(["--pid", &std::process::id().to_string(), &format!("--nofile={DESCRIPTORS}:")]);
-        assert!(
-            command.status().expect("prlimit runs").success(),
-            "this test needs {DESCRIPTORS} descriptors"
-        );
-    }
 }
 
 #[test]

@@ -84,6 +84,8 @@ struct Naive {
     totals: Totals,
     series: BTreeSet<(Kind, String)>,
     raw: BTreeSet<(Kind, usize, usize)>,
+    /// Gauges that have a cell: they need no further raw name to be known.
+    gauges: BTreeSet<String>,
     series_max: usize,
     values: u64,
     limited: u64,
@@ -100,12 +102,26 @@ impl Naive {
             return true;
         }
         let series = (kind, format!("{}{}", NAMES[name].1, TAGS[tags].1));
-        let room = self.series.contains(&series) || self.series.len() < self.series_max;
-        if self.raw.len() >= self.series_max * limits::RAW_NAMES_PER_SERIES || !room {
+        if self.raw.len() >= self.series_max * limits::RAW_NAMES_PER_SERIES {
+            return kind == Kind::Gauge && self.gauges.contains(&series.1);
+        }
+        if !self.series.contains(&series) && self.series.len() >= self.series_max {
             return false;
+        }
+        if kind == Kind::Gauge {
+            self.gauges.insert(series.1.clone());
         }
         self.series.insert(series);
         self.raw.insert(raw)
+    }
+
+    /// What a series is counted for that is not known.
+    fn overflow(name: usize, tags: usize) -> String {
+        match (NAMES[name].1.split_once('.'), TAGS[tags].1) {
+            (Some((first, _)), _) => format!("{first}.tallyd_overflow"),
+            (None, "") => "tallyd_overflow".to_owned(),
+            (None, _) => format!("{}.tallyd_overflow", NAMES[name].1),
+        }
     }
 
     /// Counts one line of values and returns the line.
@@ -123,10 +139,7 @@ impl Naive {
         };
         for &value in &values {
             self.values += 1;
-            if !self.knows(kind, *name, *tags) {
-                self.limited += 1;
-                continue;
-            }
+            let known = self.knows(kind, *name, *tags);
             let bucket = time.map(|time| match kind {
                 Kind::Gauge => time * 1_000,
                 _ => time * 1_000 / BUCKET_MS * BUCKET_MS,
@@ -135,7 +148,13 @@ impl Naive {
                 self.late += 1;
                 continue;
             }
-            let key = (kind, format!("{}{}", NAMES[*name].1, TAGS[*tags].1), bucket);
+            let series = if known {
+                format!("{}{}", NAMES[*name].1, TAGS[*tags].1)
+            } else {
+                self.limited += 1;
+                Self::overflow(*name, *tags)
+            };
+            let key = (kind, series, bucket);
             let total = self.totals.entry(key).or_default();
             match kind {
                 Kind::Counter => total.sum += value * weight,
@@ -167,6 +186,7 @@ impl Naive {
 struct Taken {
     totals: Totals,
     samples: u64,
+    overflow: u64,
     refused: [u64; Refusal::COUNT],
     number: u64,
 }
@@ -176,6 +196,7 @@ impl Taken {
         assert!(tick.number >= self.number, "ticks come in their order");
         self.number = tick.number;
         self.samples += tick.intake.samples;
+        self.overflow += tick.intake.overflow;
         for (mine, more) in self.refused.iter_mut().zip(tick.intake.refused) {
             *mine += more;
         }
@@ -245,7 +266,8 @@ fn play(series_max: usize, steps: &[Step]) {
     }
     assert_eq!(taken.totals, naive.totals);
     assert_eq!(taken.samples + taken.refused.iter().sum::<u64>(), naive.values, "counted or refused");
-    assert_eq!(taken.refused(Refusal::SeriesLimit), naive.limited);
+    assert_eq!(taken.overflow, naive.limited);
+    assert_eq!(taken.refused(Refusal::SeriesLimit), 0);
     assert_eq!(taken.refused(Refusal::TooLate), naive.late);
     assert_eq!(registry.len(), naive.series.len());
 }
@@ -261,6 +283,7 @@ fn tick(epoch: &Epoch, receiver: &mut Receiver, naive: &mut Naive) {
         naive.waiting += 1;
         if std::mem::take(&mut naive.renew) {
             naive.raw.clear();
+            naive.gauges.clear();
         }
     }
 }
@@ -306,8 +329,7 @@ fn raw_names_are_bounded_and_a_renewal_makes_room() {
         epoch.advance(NOW);
         receiver.recorder().hand_over();
         let tick = collector.take(|_, _, _| {}).unwrap();
-        assert_eq!(tick.intake.samples, bound);
-        assert_eq!(tick.intake.refused[Refusal::SeriesLimit as usize], 20 - bound);
+        assert_eq!((tick.intake.samples, tick.intake.overflow), (20, 20 - bound));
     }
     collector.renew_after(NOW, 0);
     epoch.advance(NOW);
@@ -315,7 +337,82 @@ fn raw_names_are_bounded_and_a_renewal_makes_room() {
     collector.take(|_, _, _| {}).unwrap();
     receiver.packet(lines(10..14).as_bytes(), &"test");
     receiver.finish();
-    assert_eq!(collector.take(|_, _, _| {}).unwrap().intake.samples, 4, "there is room again");
+    let intake = collector.take(|_, _, _| {}).unwrap().intake;
+    assert_eq!((intake.samples, intake.overflow), (4, 0), "there is room again");
+}
+
+/// What a figure names is counted for itself, whatever else comes: other names, its own name under ever new tags, or
+/// more raw names than a thread learns.
+#[test]
+fn what_figures_name_is_counted_for_itself_in_any_flood() {
+    let mut options = Config::default().aggregate;
+    options.series_max = 4;
+    options.figures = vec!["signups".to_owned(), "paid.*".to_owned()];
+    let registry = Arc::new(Registry::of(&options));
+    let epoch = Epoch::new(NOW, thread::current());
+    let waker = Arc::new(Waker::new().unwrap());
+    let (recorder, mut collector) = pair(Arc::new(options), registry, Arc::clone(&epoch), waker);
+    let mut receiver = Receiver::new(recorder, Config::default().ingest.grammar, false);
+    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+    let (mut samples, mut overflow) = (0, 0);
+    for round in 0..40_u64 {
+        for number in 0..50 {
+            let unique = round * 50 + number;
+            let lines = format!(
+                "flood.n{unique}:1|c\nsignups:1|c|#user:{unique}\nother:1|c|#t:{unique},t:0\npaid.x{unique}:1|c"
+            );
+            receiver.packet(lines.as_bytes(), &"test");
+        }
+        receiver.packet(b"signups:1|c\nsignups:2|g\npaid.eur:4900|c\nsignups:7|ms", &"test");
+        epoch.advance(NOW);
+        receiver.recorder().hand_over();
+        let tick = collector
+            .take(|series, _, cell| {
+                if let Cell::Counter(sum) = cell {
+                    *sums.entry(series.key().to_owned()).or_default() += sum.to_f64();
+                }
+            })
+            .unwrap();
+        samples += tick.intake.samples;
+        overflow += tick.intake.overflow;
+        assert_eq!(tick.intake.refused_total, 0);
+        if round == 20 {
+            collector.renew_after(NOW, 0);
+        }
+    }
+    assert_eq!((samples, sums.values().sum::<f64>()), (40 * 204, 40.0 * (4_903.0 + 200.0 - 2.0)));
+    assert_eq!((sums["signups"], sums["paid.eur"]), (40.0, 40.0 * 4_900.0));
+    let beyond: f64 = ["flood", "signups", "other", "paid"]
+        .iter()
+        .filter_map(|first| sums.get(&format!("{first}.tallyd_overflow")))
+        .sum();
+    assert_eq!(beyond, overflow as f64);
+    let tagged = sums.keys().filter(|key| key.starts_with("signups;")).count();
+    // Its own name, once for each kind, is among those that have a place of the figure's.
+    let room = limits::FIGURE_SERIES_MAX - 4..=limits::FIGURE_SERIES_MAX + 4;
+    assert!(room.contains(&tagged), "{tagged}");
+}
+
+/// Where only declared names are counted, all others are refused, however often they come.
+#[test]
+fn names_that_nobody_declared_are_refused() {
+    let mut options = Config::default().aggregate;
+    options.declared = Some(vec!["signups".to_owned(), "shop.*".to_owned()]);
+    let epoch = Epoch::new(NOW, thread::current());
+    let waker = Arc::new(Waker::new().unwrap());
+    let registry = Arc::new(Registry::of(&options));
+    let (recorder, mut collector) = pair(Arc::new(options), Arc::clone(&registry), epoch, waker);
+    let mut receiver = Receiver::new(recorder, Config::default().ingest.grammar, false);
+    for _ in 0..3 {
+        receiver.packet(b"signups:1|c|#a:b\nshop.x:1|g\nsignups.x:1|c\nshopx:1|c\nother:1|c", &"test");
+    }
+    receiver.finish();
+    let intake = collector.take(|_, _, _| {}).unwrap().intake;
+    assert_eq!(
+        (intake.samples, intake.refused[Refusal::NotDeclared as usize], intake.refused_total),
+        (6, 9, 9)
+    );
+    assert_eq!(registry.len(), 2);
 }
 
 /// A hand-over that came too late for its tick comes with the next one, and only with that one: from then on the
@@ -342,7 +439,7 @@ fn a_thread_that_was_late_once_is_in_step_again() {
         figures: Vec::new(),
     };
     let parts = flush::Parts {
-        options: config.flush,
+        options: flush::Options { memory_bytes_max: usize::MAX, ..config.flush },
         clock: Clock::manual(NOW),
         epoch,
         collectors: vec![collector],

@@ -119,9 +119,40 @@ fn series(report: &mut Report, status: &Value, most: u64) {
     let known = number(status, "/series");
     if known >= most / 100 * SERIES_PERCENT {
         report.finding(
-            format!("{known} series are known, and limits.series_max is {most}: new names will be refused"),
-            "find who puts ids into names (`counters` in the console), or raise limits.series_max",
+            format!(
+                "{known} series are known, and limits.series_max is {most}: new names will be counted together, in \
+                 overflow series{}",
+                busiest(status)
+            ),
+            "have that client put no ids into names (`offenders` in /api/v1/status), or raise limits.series_max",
         );
+    } else if number(status, "/overflow/samples") > 0 {
+        report.finding(
+            format!(
+                "{} values of some {} names were counted in overflow series since tallyd started{}",
+                number(status, "/overflow/samples"),
+                number(status, "/overflow/names"),
+                busiest(status)
+            ),
+            "have that client put no ids into names (`offenders` in /api/v1/status); raise limits.series_max or \
+             limits.memory_max",
+        );
+    }
+}
+
+/// Where most new names come from.
+fn busiest(status: &Value) -> String {
+    let first = |list: &str| {
+        ["new_series", "overflow"].iter().find_map(|what| {
+            status.pointer(&format!("/offenders/{list}/{what}/0/name")).and_then(Value::as_str)
+        })
+    };
+    match (first("prefixes"), first("senders")) {
+        (Some(prefix), Some(sender)) => {
+            format!("; most new ones are {}.*, and most come from {sender}", prefix.escape_debug())
+        }
+        (Some(prefix), None) => format!("; most new ones are {}.*", prefix.escape_debug()),
+        _ => String::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::WallMs;
 use crate::metric::{Class, Kind, Series, Tally};
 use crate::store::{Idle, IdleRules};
 use hashbrown::HashTable;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::BuildHasher;
 
 use super::block::{Part, Parts};
@@ -272,10 +272,20 @@ impl KnownSeries {
 
     /// Frees the places of series that are not live and of which nothing is kept any more.
     pub(super) fn release(&mut self, gone: impl Fn(Class, &Known) -> bool) {
+        self.release_where(|_, class, known| !known.live && gone(class, known));
+    }
+
+    /// Frees the places of all series of some blocks, live or not; returns how many that were.
+    pub(super) fn clear(&mut self, blocks: &BTreeSet<u32>) -> usize {
+        self.release_where(|number, _, _| blocks.contains(&number))
+    }
+
+    fn release_where(&mut self, gone: impl Fn(u32, Class, &Known) -> bool) -> usize {
         let mut released = Vec::new();
         for (number, block) in (0..).zip(&mut self.blocks) {
             for (slot, place) in (0..=u8::MAX).zip(&mut block.slots) {
-                if place.as_ref().is_some_and(|known| !known.live && gone(block.class, known)) {
+                if place.as_ref().is_some_and(|known| gone(number, block.class, known)) {
+                    self.live -= usize::from(place.as_ref().is_some_and(|known| known.live));
                     let series = place.take().map(|known| known.series);
                     released.push((Id { block: number, slot }, series, (block.kind, block.class)));
                     block.names_changed = true;
@@ -284,6 +294,7 @@ impl KnownSeries {
                 }
             }
         }
+        let count = released.len();
         for (id, series, sort) in released {
             self.free.entry(sort).or_default().push(id);
             let Some(series) = series else {
@@ -299,6 +310,7 @@ impl KnownSeries {
                 }
             }
         }
+        count
     }
 
     /// Bucket `start..end` of a block, the newest so far, is being sealed with `parts`: remembers what active series
@@ -364,10 +376,16 @@ impl Known {
         self.kept = None;
     }
 
+    /// Whether it is one of our own counters, which stay.
+    pub(super) fn is_never_dropped(&self) -> bool {
+        let key = self.series.key();
+        self.series.kind() == Kind::Counter && NEVER_DROPPED.iter().any(|word| key.contains(word))
+    }
+
     /// What the series sends in a bucket without samples; `None` if it is forgotten.
     fn idle_part(&self, rules: &IdleRules, end: WallMs) -> Option<Part> {
         let kind = self.series.kind();
-        let own = kind == Kind::Counter && NEVER_DROPPED.iter().any(|word| self.series.key().contains(word));
+        let own = self.is_never_dropped();
         if !own && rules.after_ms.is_some_and(|after| end - self.active > after) {
             return None;
         }

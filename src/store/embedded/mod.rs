@@ -20,6 +20,7 @@ mod archive;
 mod block;
 mod disk;
 mod error;
+mod evict;
 mod file;
 mod known;
 mod layout;
@@ -131,8 +132,10 @@ struct Inner {
     failing: Option<(String, WallMs)>,
     /// Packed buckets that did not read back.
     damaged: u64,
-    /// Buckets let go before every destination had them that no fold has told of yet.
-    shed_unsaid: u64,
+    /// Buckets let go before every destination had them that no fold has told of yet, and such as all had.
+    shed_unsaid: (u64, u64),
+    /// Bytes that buckets in memory may take while every destination has the oldest of them, and in any case.
+    history_max: (usize, usize),
 }
 
 impl EmbeddedStore {
@@ -181,7 +184,8 @@ impl Inner {
             folds: 0,
             failing: None,
             damaged: 0,
-            shed_unsaid: 0,
+            shed_unsaid: (0, 0),
+            history_max: (rules.bytes_max, rules.bytes_max),
         }
     }
 
@@ -244,7 +248,7 @@ impl Store for EmbeddedStore {
         let mut folded = sealed?;
         folded.rolled = rolled?;
         let_go.and(shed)?;
-        folded.shed = std::mem::take(&mut inner.shed_unsaid);
+        (folded.shed, folded.let_go) = std::mem::take(&mut inner.shed_unsaid);
         Ok(folded)
     }
 
@@ -364,6 +368,21 @@ impl Store for EmbeddedStore {
 
     fn set_idle_rules(&self, rules: IdleRules) {
         self.lock().known.rules = rules;
+    }
+
+    fn history_bytes(&self) -> Option<usize> {
+        let inner = self.lock();
+        // What only waits for the next checkpoint is no history.
+        (self.disk.is_none() || inner.failing.is_some()).then(|| inner.archive.bytes())
+    }
+
+    fn hold_history(&self, had: usize, all: usize) {
+        let most = self.rules.bytes_max;
+        self.lock().history_max = (had.min(most), all.min(most));
+    }
+
+    fn make_room(&self, series: usize) -> Result<usize, StoreError> {
+        self.lock().make_room(&self.rules, series)
     }
 
     fn checkpoint(&self, now: WallMs) -> Result<Vec<Confirmed>, StoreError> {

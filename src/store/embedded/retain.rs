@@ -115,10 +115,20 @@ impl Inner {
 
     /// Keeps within the bytes that memory may take, and counts the buckets that a destination still needed.
     pub(super) fn shed(&mut self, rules: &Rules) -> Result<(), StoreError> {
-        while self.archive.bytes() > rules.bytes_max {
+        let (had, all) = self.history_max;
+        while self.archive.bytes() > had.min(all) {
             let before = self.archive.bytes();
             match self.least_missed(rules) {
-                Some(span) => self.shed_unsaid += self.shed_finest(rules, span),
+                Some((span, needed)) => {
+                    if needed && before <= all {
+                        break;
+                    }
+                    let buckets = self.sealed.range(span.start..span.end).count() as u64;
+                    let unstated = self.shed_finest(rules, span);
+                    self.shed_unsaid.0 += unstated;
+                    self.shed_unsaid.1 += buckets - unstated;
+                }
+                None if before <= all => break,
                 None => self.shed_coarse(rules)?,
             }
             if self.archive.bytes() >= before {
@@ -129,8 +139,8 @@ impl Inner {
     }
 
     /// The finest buckets that go first: the oldest that every destination has, else the oldest of all but the
-    /// newest.
-    fn least_missed(&self, rules: &Rules) -> Option<Span> {
+    /// newest. Says whether a destination needs them.
+    fn least_missed(&self, rules: &Rules) -> Option<(Span, bool)> {
         let ladder = &rules.ladder;
         let level = 1.min(ladder.levels().len() - 1);
         let (&newest, _) = self.sealed.last_key_value()?;
@@ -140,10 +150,12 @@ impl Inner {
         };
         let old = || self.sealed.keys().map(span).filter(|span| span.end <= newest);
         // The oldest are looked at first, and of many buckets few are needed: this ends soon.
-        old().find(|span| !needed(span)).or_else(|| old().next()).or_else(|| {
+        let last = || {
             let (&oldest, _) = self.sealed.first_key_value()?;
             (oldest < newest).then(|| ladder.span_of(0, oldest))
-        })
+        };
+        let found = old().find(|span| !needed(span)).or_else(|| old().next()).or_else(last)?;
+        Some((found, needed(&found)))
     }
 
     /// Rolls up what is made of the finest buckets of a span, and lets those go.

@@ -268,6 +268,7 @@ impl Store for RedisStore {
             amended: take(&self.shared.amended),
             rolled: take(&self.shared.rolled),
             shed: 0,
+            let_go: 0,
         })
     }
 

@@ -8,5 +8,6 @@ pub(crate) mod durability;
 mod forwarding;
 mod graphite_outage;
 mod large;
+mod names;
 mod restarts;
 mod simulation;

@@ -23,6 +23,7 @@ pub(crate) use time::wait_until;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// A path inside the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -41,6 +42,29 @@ pub(crate) fn client_node() -> Command {
     let mut node = Command::new("node");
     node.env("NODE_PATH", modules);
     node
+}
+
+/// Whether the long version of a test is asked for.
+pub(crate) fn long() -> bool {
+    std::env::var_os("TALLYD_TEST_LONG").is_some()
+}
+
+/// Lets this process, and what it starts from now on, have descriptors for thousands of connections; many shells allow
+/// 1,024. All tests that need it ask for the same, so that none takes it from another.
+pub(crate) fn raise_descriptors() {
+    const WANTED: u64 = 16_384;
+    static RAISED: OnceLock<()> = OnceLock::new();
+    RAISED.get_or_init(|| {
+        let limits = std::fs::read_to_string("/proc/self/limits").expect("limits can be read");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of files");
+        let soft = line.split_whitespace().nth(3).expect("a soft limit");
+        if soft.parse::<u64>().map_or(true, |soft| soft >= WANTED) {
+            return;
+        }
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &std::process::id().to_string(), &format!("--nofile={WANTED}:")]);
+        assert!(command.status().expect("prlimit runs").success(), "this test needs {WANTED} descriptors");
+    });
 }
 
 fn client(program: PathBuf) -> Command {
