@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup loom instructions test nightly fuzz bench deb msrv demo
+.PHONY: help setup loom miri instructions test nightly chaos fuzz licences bench deb msrv demo
 
 # Modules of tests/it that run as suites of their own, each within four minutes.
 # They wait more than they work, so that more run side by side than there are cores.
@@ -9,6 +9,9 @@ SLOW = faults:: page:: redis:: notices::half_year
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
+
+# Rows of docs/reliability.md that `make chaos` plays; all of them if none is named.
+ROWS ?=
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,22 +22,42 @@ setup: ## installs what the tests need: Graphite, Redis, and clients into tests/
 loom: ## tries every interleaving of the hand-over's two threads
 	cargo test --release --lib --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
+# Needs a nightly toolchain with Miri; without it this says so and is no failure.
+miri: ## runs the tests of tables and hand-over in an interpreter that notices undefined behaviour
+	@if ! cargo +nightly miri --version >/dev/null 2>&1; then \
+		echo "miri: left out, since there is no nightly toolchain with Miri"; exit 0; \
+	fi; \
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --lib --target-dir target/miri -- aggregate:: metric::
+
+# Needs cargo-deny; without it this says so and is no failure.
+licences: ## checks licences, bans and sources of all dependencies (deny.toml)
+	@if ! cargo deny --version >/dev/null 2>&1; then \
+		echo "licences: left out, since cargo-deny is not installed"; exit 0; \
+	fi; \
+	cargo deny check licenses bans sources
+
 instructions: setup ## fails if a line takes more instructions than the record allows
 	cargo bench --bench instructions
 
 test: setup ## formatting, lints and every test, against real servers and clients
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --bins --benches --test allocation
+	cargo test --lib --bins --benches --test allocation --test chaos
 	@tests/suite $(SLOW:%=--skip %)
 	@for suite in $(SLOW); do tests/suite "$$suite" --test-threads 6 || exit 1; done
 	@$(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory instructions
 
+chaos: setup ## plays the faults of docs/reliability.md, all in half an hour, or ROWS="1 5"
+	cargo test --release --test chaos -- run $(ROWS)
+
 # The number is how many random configurations are compared with the original.
 nightly: setup ## the long versions of the tests, optimised, and the fuzz targets
 	TALLYD_TEST_LONG=60 cargo test --release
 	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory miri
+	@$(MAKE) --no-print-directory licences
+	CHAOS_FULL=1 $(MAKE) --no-print-directory chaos
 
 # Fuzzing needs a nightly toolchain and cargo-fuzz; without them this says so and is no failure.
 fuzz: ## runs each fuzz target for FUZZ_SECS seconds

@@ -87,6 +87,11 @@ impl Latencies {
         all.sort_by(f64::total_cmp);
         Self(all)
     }
+
+    /// The one that such a part of all lies below.
+    pub(crate) fn at(&self, part: f64) -> f64 {
+        self.0[((self.0.len() - 1) as f64 * part) as usize]
+    }
 }
 
 fn wait(done: impl Fn() -> bool, what: &str) {
@@ -140,7 +145,6 @@ pub(crate) fn stuck(subject: &Subject, count: usize) -> Vec<TcpStream> {
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |part: f64| self.0[((self.0.len() - 1) as f64 * part) as usize];
-        write!(f, "{:>5.0} {:>5.0} {:>5.0}", at(0.5), at(0.99), at(1.0))
+        write!(f, "{:>5.0} {:>5.0} {:>5.0}", self.at(0.5), self.at(0.99), self.at(1.0))
     }
 }

@@ -148,7 +148,8 @@ fn every_case() -> impl Iterator<Item = (Case, &'static str)> {
     })
 }
 
-fn play(tokens: bool, trust: bool) {
+/// Asks everything of a tallyd; returns how many requests were refused, and how many let in.
+pub(crate) fn play(tokens: bool, trust: bool) -> (u64, u64) {
     let text = format!("[http]\ntrust_loopback = {trust}\nseries = true\n[graphite]\naddress = []\n");
     let mut launch = Launch::native(&text).env("RUST_LOG", "trace");
     if tokens {
@@ -185,6 +186,7 @@ fn play(tokens: bool, trust: bool) {
     assert_eq!(state(&tallyd), before, "something changed");
     let log = tallyd.process.stderr();
     assert!(!log.contains(ADMIN) && !log.contains(WRONG), "a token is in the log");
+    (refused, let_in)
 }
 
 #[test]

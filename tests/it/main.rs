@@ -39,6 +39,8 @@ mod links;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod notices;
@@ -70,6 +72,8 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod unharmed;
 #[cfg(test)]
 mod unique;
 #[cfg(test)]

@@ -1,9 +1,10 @@
 """Stands in for systemd: opens sockets, and runs a program with them, again and again.
 
-    activate.py NAME=KIND:PORT… -- PROGRAM ARGUMENTS…
+    activate.py NAME=KIND:PORT[:BYTES]… -- PROGRAM ARGUMENTS…
 
-KIND is udp or tcp; all on 127.0.0.1. The sockets stay open here while the program is away. Each run is told on
-stdout: "run PID", and "ended CODE" when it is over; a second later the next one begins.
+KIND is udp or tcp; all on 127.0.0.1, with a receive buffer of so many bytes, as far as the kernel lets us. The
+sockets stay open here while the program is away. Each run is told on stdout: "run PID", and "ended CODE" when it is
+over; a second later, or ACTIVATE_PAUSE seconds, the next one begins.
 """
 
 import os
@@ -12,12 +13,26 @@ import sys
 import time
 
 FIRST_FD = 3
+PAUSE = float(os.environ.get("ACTIVATE_PAUSE", "1"))
+# Beyond net.core.rmem_max, for those who may.
+SO_RCVBUFFORCE = 33
+
+
+def enlarge(one, wanted):
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        try:
+            one.setsockopt(socket.SOL_SOCKET, option, wanted)
+            return
+        except PermissionError:
+            pass
 
 
 def opened(text):
     name, place = text.split("=")
-    kind, port = place.split(":")
+    kind, port, *size = place.split(":")
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+    if size:
+        enlarge(one, int(size[0]))
     one.bind(("127.0.0.1", int(port)))
     if kind == "tcp":
         one.listen()
@@ -46,7 +61,7 @@ def main(arguments):
     # Numbers beyond those that the program is given.
     while True:
         run([name for name, _ in sockets], [one.fileno() for _, one in sockets], arguments[border + 1 :])
-        time.sleep(1)
+        time.sleep(PAUSE)
 
 
 main(sys.argv[1:])

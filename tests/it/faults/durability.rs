@@ -116,8 +116,8 @@ fn a_kill_costs_at_most_a_tick_and_nothing_counts_twice() {
 /// A store with counters, timers and sets of a few seconds, of a tallyd that was stopped.
 pub(crate) struct SmallStore {
     /// The seconds in which it counted.
-    pub(super) from: i64,
-    pub(super) to: i64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
 impl SmallStore {

@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::time::Duration;
 
 /// Counts by path and timestamp.
-type Counts = BTreeMap<(String, i64), f64>;
+pub(crate) type Counts = BTreeMap<(String, i64), f64>;
 
 const PREFIX: &str = "stats.counters.shop.";
 /// Two ticks: what was read by now is in the journal.
@@ -29,7 +29,7 @@ fn is_long() -> bool {
 }
 
 /// Counts each of `series` series at each of these moments; what is counted differs by series and moment.
-fn count(tallyd: &Tallyd, series: usize, moments: &[i64], truth: &mut Counts) {
+pub(crate) fn count(tallyd: &Tallyd, series: usize, moments: &[i64], truth: &mut Counts) {
     let mut stream = tallyd.connect();
     for &at in moments {
         let mut lines = String::new();
@@ -46,7 +46,7 @@ fn count(tallyd: &Tallyd, series: usize, moments: &[i64], truth: &mut Counts) {
 }
 
 /// What differs between the truth and the files, and an example of it.
-fn missing(graphite: &Graphite, truth: &Counts) -> (usize, String) {
+pub(crate) fn missing(graphite: &Graphite, truth: &Counts) -> (usize, String) {
     let (from, until) = span(truth);
     let written = graphite.written(PREFIX, from - 1, until);
     let wrong: Vec<_> = truth.iter().filter(|(point, value)| written.get(*point) != Some(*value)).collect();
@@ -120,7 +120,7 @@ fn an_hour_without_graphite_is_made_up_for_over_restarts() {
 }
 
 /// Buckets on the list of the only destination.
-fn waiting(tallyd: &Tallyd) -> u64 {
+pub(crate) fn waiting(tallyd: &Tallyd) -> u64 {
     let status: Value = serde_json::from_str(&tallyd.http_get("/api/v1/status").body).expect("JSON");
     status["graphite"][0]["buckets_waiting"].as_u64().expect("a number")
 }
@@ -222,7 +222,7 @@ fn assert_kills_cost_nothing(on_disk: bool) {
 }
 
 /// Ten rounds a second, for so many milliseconds.
-fn load(tallyd: &Tallyd, millis: u64, truth: &mut Counts) {
+pub(crate) fn load(tallyd: &Tallyd, millis: u64, truth: &mut Counts) {
     for _ in 0..millis / 100 {
         count(tallyd, 50, &[time::unix_secs()], truth);
         time::sleep(Duration::from_millis(100));
@@ -393,7 +393,7 @@ fn a_destination_has_its_own_list_over_restarts_and_none_when_it_is_new() {
 }
 
 /// tallyd with buckets of a second.
-fn seconds(graphite: &str, more: &str) -> Launch {
+pub(crate) fn seconds(graphite: &str, more: &str) -> Launch {
     Launch::native(&format!(
         "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n[rollup]\nkeep = {{ \"1s\" = \"1h\" }}\n\
          figures = {{ \"1s\" = \"1h\" }}\n[graphite]\naddress = [\"{graphite}\"]\n{more}"

@@ -8,43 +8,7 @@ use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const PAGES: &str = r#"
-[http]
-grafana = "https://grafana.example.org/d/x?orgId=1"
-
-[[figure]]
-id = "signups"
-metric = "signups"
-
-[[figure]]
-id = "revenue"
-metric = "revenue.*"
-kind = "money"
-
-[[figure]]
-id = "readers"
-metric = "readers"
-kind = "unique"
-label = "Readers <script>window.hacked=1</script>"
-group = "\"><img src=x onerror=window.hacked=1>"
-
-[[figure]]
-id = "parts"
-metric = "parts"
-by = "part"
-
-[[page]]
-path = "/"
-title = "Live"
-hero = "signups"
-show = ["revenue", "parts", "readers"]
-
-[[page]]
-path = "/live/money"
-title = "Money"
-hero = "revenue"
-show = ["signups"]
-"#;
+const PAGES: &str = include_str!("hostile.toml");
 
 /// Lines in over UDP, numbers in the document, with a hundred others (a thousand in the long version) on the same
 /// page. The bound is far above what is promised: this machine has other tests to run. `benches/live` measures.

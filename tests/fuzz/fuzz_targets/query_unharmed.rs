@@ -1,0 +1,11 @@
+//! Any text as the parameters of a query: answered, or refused in words.
+
+#![no_main]
+
+#[path = "../../it/unharmed.rs"]
+#[expect(dead_code, reason = "the other doors have targets of their own")]
+mod unharmed;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| unharmed::query(bytes));
