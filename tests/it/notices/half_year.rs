@@ -80,8 +80,8 @@ const PLANS: [Plan; 15] = [
     // On Sunday the clocks go forward.
     More(209, 60),
 ];
-/// The receiver of JSON fails for an hour from here: on the day of a stop, of a goal, at the hour of a digest.
-const OUTAGES: [(u64, u32, u32); 4] = [(38, 11, 30), (45, 14, 55), (59, 8, 0), (94, 14, 45)];
+/// The receiver of JSON fails for an hour from here: when a stop is told, when goals are reached, and at the hour of a digest.
+const OUTAGES: [(u64, u32, u32); 4] = [(38, 10, 30), (45, 16, 0), (59, 8, 0), (94, 16, 45)];
 /// From noon on datagrams are dropped, and at three o'clock a goal is reached.
 const PARTIAL: (u64, u32) = (120, 12);
 

@@ -6,7 +6,7 @@
 mod screen;
 mod server;
 
-use crate::support::{process, repository, wait_until};
+use crate::support::{Launch, process, repository, wait_until};
 use screen::Screen;
 use server::{Mood, Server};
 use std::path::PathBuf;
@@ -22,17 +22,22 @@ fn watch(url: &str, more: &str) -> String {
 }
 
 /// Digits of clocks and ages differ each time; everything else is as it was when it was looked at.
-fn assert_as_captured(name: &str, text: &str) {
+fn as_captured(text: &str) -> String {
     let digits = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let first: String = text.lines().next().map(digits).unwrap_or_default();
-    let text: String =
-        std::iter::once(first.as_str()).chain(text.lines().skip(1)).map(|l| l.to_owned() + "\n").collect();
+    std::iter::once(first.as_str()).chain(text.lines().skip(1)).map(|line| line.to_owned() + "\n").collect()
+}
+
+/// What is seen comes to be what was captured: a terminal may be looked at while it is drawn.
+fn assert_as_captured(name: &str, text: impl Fn() -> String) {
     let path: PathBuf = repository("tests/it/watch/captures").join(name);
     if std::env::var_os("TALLYD_TEST_CAPTURE").is_some() {
-        std::fs::write(&path, &text).unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        std::fs::write(&path, as_captured(&text())).unwrap();
     }
     let known = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(known == text, "{name} is not as captured:\n{text}");
+    let same = wait_until(Duration::from_secs(20), || as_captured(&text()) == known);
+    assert!(same, "{name} is not as captured:\n{}", text());
 }
 
 #[test]
@@ -42,12 +47,12 @@ fn live_late_and_stale_are_shown_and_live_again_by_itself() {
     for (screen, width, height) in &screens {
         screen.run(&watch(&server.url(), ""));
         assert!(screen.shows("● live"), "{}", screen.text());
-        assert_as_captured(&format!("{width}x{height}-live.txt"), &screen.text());
+        assert_as_captured(&format!("{width}x{height}-live.txt"), || screen.text());
     }
     server.be(Mood::Silent);
     for (screen, width, height) in &screens {
         assert!(screen.shows("s behind"), "{}", screen.text());
-        assert_as_captured(&format!("{width}x{height}-late.txt"), &screen.text());
+        assert_as_captured(&format!("{width}x{height}-late.txt"), || screen.text());
     }
     for (screen, width, height) in &screens {
         assert!(screen.shows("not live since"), "{}", screen.text());
@@ -64,7 +69,7 @@ fn live_late_and_stale_are_shown_and_live_again_by_itself() {
             .next()
             .unwrap()
             .ends_with("trying again")));
-        assert_as_captured(&format!("{width}x{height}-stale.txt"), &screen.text());
+        assert_as_captured(&format!("{width}x{height}-stale.txt"), || screen.text());
     }
     let streams = server.streams();
     server.be(Mood::Well);
@@ -173,7 +178,7 @@ fn a_terminal_too_small_gets_a_list_and_hostile_text_stays_text() {
     let screen = Screen::new(50, 12);
     screen.run(&watch(&server.url(), ""));
     assert!(screen.shows("Sign\u{fffd}[2J\u{fffd}31mups today  184"), "{}", screen.text());
-    assert_as_captured("50x12-list.txt", &screen.text());
+    assert_as_captured("50x12-list.txt", || screen.text());
     screen.type_in(&["q"]);
     assert!(screen.shows("ended 0"));
 }
@@ -188,7 +193,7 @@ fn scripts_get_text_and_json() {
     let url = server.url();
     let text = once(&["--url", &url, "--once"]);
     assert!(text.status.success());
-    assert_as_captured("once.txt", &String::from_utf8(text.stdout).unwrap());
+    assert_as_captured("once.txt", || String::from_utf8(text.stdout.clone()).unwrap());
     let json = once(&["--url", &url, "--once", "--json"]);
     let state: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(state, serde_json::from_str::<serde_json::Value>(STATE).unwrap());
@@ -204,6 +209,39 @@ fn scripts_get_text_and_json() {
         let error = String::from_utf8(refused.stderr).unwrap();
         assert!(!refused.status.success() && error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn a_real_tallyd_is_shown_once_and_live_and_to_whom_it_lets_in() {
+    let figures = "[[figure]]\nid = 'signups'\nmetric = 'signups'\nlabel = 'Sign-ups'\n";
+    let launch =
+        Launch::native(&format!("[graphite]\naddress = []\n[http]\ntrust_loopback = false\n{figures}"));
+    let tallyd = launch.env("TALLYD_HTTP_TOKENS", "0123456789-the-right-one").start();
+    let url = format!("http://127.0.0.1:{}", tallyd.ports.http);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "0123456789-the-right-one\n").unwrap();
+    let file = file.to_str().unwrap();
+    let refused = once(&["--url", &url, "--once"]);
+    assert!(
+        String::from_utf8(refused.stderr).unwrap().contains("401: a token is needed (--token-file FILE)")
+    );
+    tallyd.send_udp(b"signups:3|c");
+    let shows = |number: &str| {
+        let output = once(&["--url", &url, "--once", "--token-file", file]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().any(|line| line == format!("Sign-ups today  {number}"))
+    };
+    assert!(wait_until(Duration::from_secs(30), || shows("3")));
+    let screen = Screen::new(80, 24);
+    screen.run(&watch(&url, &format!("--token-file {file}")));
+    assert!(screen.shows("● live") && screen.shows("Sign-ups today"), "{}", screen.text());
+    tallyd.send_udp(b"signups:4|c");
+    // What came in a short while stands in one line.
+    let came = || ["Sign-ups +4", "Sign-ups +7"].iter().any(|line| screen.text().contains(line));
+    assert!(wait_until(Duration::from_secs(30), came), "{}", screen.text());
+    screen.type_in(&["q"]);
+    assert!(screen.shows("ended 0"));
 }
 
 #[test]
