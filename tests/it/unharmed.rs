@@ -3,11 +3,12 @@
 //! Each function takes what somebody may send or a disk may give back, and panics where tallyd would do harm with it.
 //! Shared by the tests (seeded mutations, `mutations.rs`) and the fuzz targets.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use tallyd::calendar::Calendar;
 use tallyd::clock::Clock;
 use tallyd::config::{self, Config};
@@ -167,9 +168,27 @@ pub(crate) fn query(bytes: &[u8]) {
     }
 }
 
+thread_local! {
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic in a task is the task's own; this makes it ours, on this thread.
+fn notice_panics() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICKED.set(true);
+            before(panic);
+        }));
+    });
+    PANICKED.set(false);
+}
+
 /// Whatever is said to the console, it answers or hangs up, and goes on for the next one; it changes nothing but by
 /// the three commands that do.
 pub(crate) fn console(bytes: &[u8]) {
+    notice_panics();
     let deletes = [&b"delcounters"[..], b"deltimers", b"delgauges"];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -195,6 +214,7 @@ pub(crate) fn console(bytes: &[u8]) {
         assert!(after.ends_with("END\n\n"), "the console does not go on after {bytes:?}: {after}");
         serving.abort();
     });
+    assert!(!PANICKED.get(), "the console panicked at {bytes:?}");
 }
 
 async fn converse(address: SocketAddr, bytes: &[u8]) -> String {

@@ -92,7 +92,8 @@ pub(crate) fn names(outcome: &mut Outcome) {
         normal.as_secs()
     ));
     let folded = books.json["overflow"]["samples"].as_u64();
-    let stated = judge.sum("tallyd_overflow.count");
+    // Nothing at all adds up to -0.
+    let stated = judge.sum("tallyd_overflow.count") + 0.0;
     outcome.figure(format!(
         "overflow series {stated} of {}",
         folded.map_or("none".to_owned(), |samples| samples.to_string())
