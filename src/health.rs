@@ -57,11 +57,23 @@ pub enum Refusal {
     NotDeclared,
     /// The sender is beyond `limits.sender_rate`.
     SenderRate,
+    /// A datagram that no known key has signed, or that is cut.
+    BadSignature,
+    /// A signed datagram older than `ingest.signed_window`.
+    SignedLate,
+    /// A signed datagram from further in the future than that.
+    SignedEarly,
+    /// A signed datagram that came before.
+    Replayed,
+    /// A signed datagram beyond those that can be told from replays.
+    SignatureLimit,
+    /// A connection to `ingest.tls` without a handshake in time.
+    TlsHandshake,
 }
 
 impl Refusal {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 28] = [
         Self::NoType,
         Self::EmptyName,
         Self::BadName,
@@ -84,6 +96,12 @@ impl Refusal {
         Self::ConnectionLimit,
         Self::NotDeclared,
         Self::SenderRate,
+        Self::BadSignature,
+        Self::SignedLate,
+        Self::SignedEarly,
+        Self::Replayed,
+        Self::SignatureLimit,
+        Self::TlsHandshake,
     ];
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -114,6 +132,12 @@ impl Refusal {
             Self::ConnectionLimit => "connection_limit",
             Self::NotDeclared => "not_declared",
             Self::SenderRate => "sender_rate",
+            Self::BadSignature => "bad_signature",
+            Self::SignedLate => "signed_late",
+            Self::SignedEarly => "signed_early",
+            Self::Replayed => "replayed",
+            Self::SignatureLimit => "signature_limit",
+            Self::TlsHandshake => "tls_handshake",
         }
     }
 
@@ -128,6 +152,12 @@ impl Refusal {
                 | Self::ConnectionLimit
                 | Self::NotDeclared
                 | Self::SenderRate
+                | Self::BadSignature
+                | Self::SignedLate
+                | Self::SignedEarly
+                | Self::Replayed
+                | Self::SignatureLimit
+                | Self::TlsHandshake
         )
     }
 }
@@ -465,7 +495,6 @@ mod tests {
         assert_eq!(books.bad_lines(), 2);
         let mut sum = intake.clone();
         sum.add(&intake);
-        assert_eq!(sum.packets, 4);
-        assert_eq!(sum.bad_lines(), 2);
+        assert_eq!((sum.packets, sum.bad_lines()), (4, 2));
     }
 }

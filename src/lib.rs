@@ -19,6 +19,7 @@ pub mod health;
 pub mod limits;
 pub mod panics;
 pub mod sys;
+pub mod tls;
 
 pub mod metric;
 pub mod wire;

@@ -109,6 +109,11 @@ pub const TIMED_TALLIES_MAX: usize = 100_000;
 /// How far in the future a sample's own timestamp may lie, in milliseconds: clocks differ by this much.
 pub const TIMESTAMP_AHEAD_MS_MAX: i64 = 60_000;
 
+/// How old or early a signed datagram may be by default, in milliseconds.
+pub const SIGNED_WINDOW_MS: u64 = 30_000;
+/// Signatures that are remembered, to know a replay: some 17,000 datagrams a second for the default window, and 48 MB.
+pub const SIGNATURES_MAX: usize = 1_000_000;
+
 /// Default tick in milliseconds: samples stay with the ingest threads at most this long before the store has
 /// them.
 pub const TICK_MS: u64 = 200;
@@ -269,6 +274,8 @@ pub const HTTP_CONNECTIONS_GONE: usize = 1_000;
 pub const HTTP_GONE_MS: u64 = 5_000;
 /// Largest body of a request in bytes: a mark.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 << 10;
+/// A handshake of TLS may take this long, in seconds.
+pub const TLS_HANDSHAKE_SECS: u64 = 10;
 /// Largest body of samples in bytes: some 30,000 lines.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Requests with samples that are worked on at a time, each with its body; who comes then is told to come again.

@@ -1,9 +1,17 @@
 //! Asks the tallyd of this machine over HTTP: one small request, one answer.
 
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::serve::tokens::{is_hashed, read_file};
-use std::io::{self, Read as _, Write as _};
+use crate::tls;
+use anyhow::Context as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most of an answer that is read, in bytes.
@@ -40,15 +48,89 @@ pub(super) fn bearer(loaded: &Loaded) -> Option<String> {
     Some(format!("Bearer {token}"))
 }
 
-/// Asks a tallyd of ours: a request without a body, and its answer.
+/// Asks a tallyd of ours: a request without a body, and its answer. Where it speaks TLS it must show the certificate of
+/// the configuration.
 pub(super) fn ask(
+    config: &Config,
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     patience: Duration,
 ) -> io::Result<Answer> {
-    send(address, &address.to_string(), method, path, headers, patience)
+    let (host, stream) = (address.to_string(), connect(address, patience)?);
+    let Some(files) = config.tls.as_ref().filter(|_| config.http.tls) else {
+        return exchange(stream, &host, method, path, headers);
+    };
+    let client = Pinned::client(&files.certificate).map_err(io::Error::other)?;
+    let name = ServerName::IpAddress(address.ip().into());
+    let connection = ClientConnection::new(Arc::new(client), name).map_err(io::Error::other)?;
+    exchange(StreamOwned::new(connection, stream), &host, method, path, headers)
+}
+
+/// Believes one certificate, whatever names stand in it: who has its key is who we were configured with.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Pinned {
+    fn client(certificate: &Path) -> anyhow::Result<ClientConfig> {
+        let provider = rustls::crypto::ring::default_provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let first = tls::certificates(certificate)?.into_iter().next().context("there is no certificate")?;
+        let pinned = Self { certificate: first, algorithms };
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions()?;
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned)).with_no_client_auth())
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *shown == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::Error::General(
+            "it shows another certificate than tls.certificate; SIGHUP has it read anew".into(),
+        ))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn connect(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    Ok(stream)
 }
 
 /// Asks any server, by the name it goes by. HTTP 1.0 keeps the answer in one piece.
@@ -60,8 +142,16 @@ pub(super) fn send(
     headers: &[(&str, &str)],
     patience: Duration,
 ) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
+    exchange(connect(address, patience)?, host, method, path, headers)
+}
+
+fn exchange(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Answer> {
     let mut more = String::new();
     for (name, value) in headers {
         more.extend([name, ": ", value, "\r\n"]);

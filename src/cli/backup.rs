@@ -58,7 +58,7 @@ fn asked(loaded: &Loaded, arguments: &Configured) -> anyhow::Result<Option<PathB
     let address = reachable(listen);
     let bearer = bearer(loaded);
     let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
-    match ask(address, "POST", "/api/v1/backup", &headers, PATIENCE) {
+    match ask(&loaded.config, address, "POST", "/api/v1/backup", &headers, PATIENCE) {
         Ok(answer) if answer.code == 200 => Ok(Some(PathBuf::from(answer.body.trim()))),
         Ok(answer) => bail!("http://{address}/api/v1/backup says: {} {}", answer.status, answer.body.trim()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),

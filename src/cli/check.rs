@@ -34,7 +34,7 @@ pub fn describe(loaded: &Loaded) -> String {
     }
     lines.push(format!("Idle:     {}", idle(config)));
     lines.push(format!("Console:  {}", where_or_off(config.console.listen)));
-    lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tokens(config)));
+    lines.push(format!("HTTP:     {}{}", where_or_off(config.http.listen), tls(config) + &tokens(config)));
     if config.http.listen.is_some() {
         let calendar = config.store.ladder.calendar();
         lines.extend(super::pages::describe(&config.figures, calendar));
@@ -67,7 +67,9 @@ fn listens(config: &Config) -> String {
         .udp
         .iter()
         .map(|address| format!("UDP {address}"))
+        .chain(ingest.signed.iter().map(|address| format!("UDP {address} (signed datagrams)")))
         .chain(ingest.tcp.iter().map(|address| format!("TCP {address}")))
+        .chain(ingest.tls.iter().map(|address| format!("TCP {address} (TLS)")))
         .chain(unix)
         .collect();
     if places.is_empty() {
@@ -239,6 +241,10 @@ fn where_or_off(listen: Option<SocketAddr>) -> String {
             format!("{address} ({reach})")
         },
     )
+}
+
+fn tls(config: &Config) -> String {
+    if config.http.tls && config.http.listen.is_some() { ", by TLS alone".to_owned() } else { String::new() }
 }
 
 fn tokens(config: &Config) -> String {

@@ -11,12 +11,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Exit code 0 if the tallyd that this configuration describes takes lines in.
 pub fn health(arguments: &Configured) -> anyhow::Result<ExitCode> {
-    let Some(listen) = load(arguments)?.config.http.listen else {
+    let config = load(arguments)?.config;
+    let Some(listen) = config.http.listen else {
         bail!("HTTP is off (http.listen), so there is nobody to ask");
     };
     let address = reachable(listen);
-    let answer = ask(address, "GET", "/health/ready", &[], PATIENCE)
-        .with_context(|| format!("no answer from http://{address}/health/ready"))?;
+    let answer = ask(&config, address, "GET", "/health/ready", &[], PATIENCE)
+        .with_context(|| format!("no answer from {address} (http.listen)"))?;
     if answer.code == 200 {
         return Ok(ExitCode::SUCCESS);
     }

@@ -229,7 +229,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("flush", old.flush != new.flush),
         ("store, rollup or company", old.store != store || old.journal != new.journal),
         ("graphite's addresses, protocol and connection", old.graphite != new.graphite),
-        ("http", old.http != http),
+        ("http", old.http != http || old.tls.is_some() != new.tls.is_some()),
         ("console", old.console.listen != new.console.listen),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

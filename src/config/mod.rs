@@ -33,7 +33,7 @@ pub(crate) use translation::{Entry, Translation};
 pub(crate) use units::{show_duration, show_size};
 
 use crate::wire::Dialect;
-use crate::{aggregate, console, flush, forward, ingest, limits, serve};
+use crate::{aggregate, console, flush, forward, ingest, limits, serve, tls};
 use native::Switches;
 use problem::Reason;
 use reader::Source;
@@ -67,6 +67,8 @@ pub struct Config {
     pub figures: crate::figures::Options,
     /// Whom to tell what happens.
     pub notify: crate::notify::Options,
+    /// What is shown to whoever connects by TLS; none where nobody may.
+    pub tls: Option<tls::Files>,
     /// HTTP.
     pub http: serve::Options,
     /// The console.

@@ -12,7 +12,7 @@ use super::problem::ConfigError;
 use super::raw::{boolean, choice, count, text};
 use super::reader::{Effective, Findings, Reader, Source, console_lines};
 use super::sections::{
-    Graphite, Ingest, Limits, bounds, declared, exact_max, file, flush, graphite, idle, ingest, timers,
+    Graphite, Ingest, Limits, bounds, declared, exact_max, file, flush, graphite, idle, ingest, timers, tls,
     token, whole,
 };
 use super::store::{StoreKeys, company, rollup, store as store_keys};
@@ -26,6 +26,7 @@ use crate::metric::{Bounds, Ladder, name};
 use crate::notify::Rule;
 use crate::serve::tokens::CHARACTERS_MIN;
 use crate::store::IdleRules;
+use crate::tls::Files;
 use crate::wire::Dialect;
 use crate::wire::statsd::{Grammar, UnknownType};
 use crate::{aggregate, console, flush, forward, ingest, limits, serve, store};
@@ -74,7 +75,12 @@ pub(super) fn read(
     let state = state.as_deref().and_then(|paths| paths.split(':').next()).filter(|path| !path.is_empty());
     let mut reader = Reader::new(source, env.iter().cloned());
     let mut keys = Keys::read(&mut reader, state);
-    if keys.ingest.udp.is_empty() && keys.ingest.tcp.is_empty() && keys.ingest.unix.is_empty() {
+    if keys.ingest.udp.is_empty()
+        && keys.ingest.signed.is_empty()
+        && keys.ingest.tcp.is_empty()
+        && keys.ingest.tls.is_empty()
+        && keys.ingest.unix.is_empty()
+    {
         reader.warn("ingest.udp, ingest.tcp and ingest.unix are all empty: nothing will be received");
     }
     if switches.dialect == Dialect::Native
@@ -124,6 +130,7 @@ struct Keys {
     limits: Limits,
     http: serve::Options,
     token: Option<Secret>,
+    tls: Option<Files>,
     console: Option<SocketAddr>,
 }
 
@@ -166,6 +173,9 @@ impl Keys {
         let (mut http, token) = http(reader);
         http.links = links(reader, &figures.figures, &figures.pages, ladder.calendar());
         check_numbers(reader, &http.numbers, &figures.figures);
+        let needed_by =
+            if http.tls { Some("http.tls") } else { (!ingest.tls.is_empty()).then_some("ingest.tls") };
+        let tls = tls(&mut reader.section("tls"), needed_by);
         let console = reader.section("console").value("listen", "127.0.0.1:8126", text(parse_listen_or_off));
         Self {
             ingest,
@@ -187,6 +197,7 @@ impl Keys {
             limits,
             http,
             token,
+            tls,
             console,
         }
     }
@@ -252,6 +263,7 @@ impl Keys {
             },
             figures: self.figures,
             notify: crate::notify::Options { rules: self.notify, calendar, folder },
+            tls: self.tls,
             http: self.http,
             console: console::Options { listen: self.console, config_lines, healthy },
             reload_on_change,
@@ -272,6 +284,7 @@ fn http(reader: &mut Reader<'_>) -> (serve::Options, Option<Secret>) {
         tokens: tokens.iter().map(|(token, _)| *token).collect(),
         token_files: section.list("token_files", Vec::new(), text(file)),
         trust_loopback: section.value("trust_loopback", true, boolean),
+        tls: section.value("tls", false, boolean),
         series: section.value("series", false, boolean),
         series_max: section.value("series_max", whole(limits::SERIES_EXPORTED_MAX), count(1..=1_000_000)),
         grafana: section.value("grafana", "", text(parse_link_or_none)),
@@ -291,7 +304,12 @@ fn http(reader: &mut Reader<'_>) -> (serve::Options, Option<Secret>) {
 fn ingest_options(ingest: Ingest, limits: &Limits, grammar: Grammar, dump_lines: bool) -> ingest::Options {
     ingest::Options {
         udp: ingest.udp,
+        signed: ingest.signed,
+        signed_keys: ingest.signed_keys,
+        signed_key_files: ingest.signed_key_files,
+        signed_window_secs: ingest.signed_window_secs,
         tcp: ingest.tcp,
+        tls: ingest.tls,
         unix: ingest.unix,
         threads: ingest.threads,
         receive_buffer: ingest.receive_buffer,

@@ -13,7 +13,7 @@ use toml::{Table, Value};
 /// What the names of our environment variables begin with.
 const ENV_PREFIX: &str = "TALLYD_";
 /// Values that are never shown.
-const SECRETS: [&str; 2] = ["http.tokens", "sets.salt"];
+const SECRETS: [&str; 3] = ["http.tokens", "ingest.signed_keys", "sets.salt"];
 /// Keys that later versions know.
 const LATER_KEYS: [&str; 0] = [];
 /// Sections that later versions know.

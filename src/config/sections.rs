@@ -14,11 +14,12 @@ use super::timers::{histogram, percentile};
 use super::units::{show_duration, show_size};
 use crate::forward::{Connection, Naming, Protocol, Scheme, Stamp, TimerRules};
 use crate::ingest::UnixAddress;
+use crate::ingest::signed::SigningKey;
 use crate::metric::Width;
 use crate::notify::Rule;
-use crate::serve::tokens::{self, Token};
+use crate::serve::tokens::{self, CHARACTERS_MIN, Token};
 use crate::store::{Idle, IdleRules};
-use crate::{flush, forward, limits};
+use crate::{flush, forward, limits, tls};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -33,7 +34,12 @@ const GRACE_BUCKETS_MAX: u64 = 10;
 
 pub(super) struct Ingest {
     pub(super) udp: Vec<SocketAddr>,
+    pub(super) signed: Vec<SocketAddr>,
+    pub(super) signed_keys: Vec<SigningKey>,
+    pub(super) signed_key_files: Vec<PathBuf>,
+    pub(super) signed_window_secs: u64,
     pub(super) tcp: Vec<SocketAddr>,
+    pub(super) tls: Vec<SocketAddr>,
     pub(super) unix: Vec<UnixAddress>,
     pub(super) threads: usize,
     pub(super) receive_buffer: usize,
@@ -59,9 +65,27 @@ pub(super) struct Limits {
 }
 
 pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
+    let signed = addresses(section, "signed", Vec::new());
+    let signed_keys = section.list("signed_keys", Vec::new(), text(signing_key));
+    let signed_key_files = section.list("signed_key_files", Vec::new(), text(file));
+    if !signed.is_empty()
+        && signed_keys.is_empty()
+        && signed_key_files.is_empty()
+        && section.is_sound("signed_keys")
+    {
+        let cure = "set ingest.signed_keys (TALLYD_INGEST_SIGNED_KEYS) or ingest.signed_key_files";
+        section.mistake("signed", Reason::new("without a key no datagram is let in there", cure));
+    }
+    let window =
+        section.value("signed_window", show_duration(limits::SIGNED_WINDOW_MS), duration(1_000..=3_600_000));
     Ingest {
+        signed,
+        signed_keys,
+        signed_key_files,
+        signed_window_secs: window / 1_000,
         udp: addresses(section, "udp", vec![Value::from("[::]:8125")]),
         tcp: addresses(section, "tcp", Vec::new()),
+        tls: addresses(section, "tls", Vec::new()),
         unix: section.list("unix", Vec::new(), text(parse_unix)),
         threads: section.value("threads", 0, count(0..=1_024)),
         receive_buffer: section.value(
@@ -266,6 +290,31 @@ pub(super) fn token(text: &str) -> Result<(Token, Option<Secret>), Reason> {
     let cure = "write letters and digits, or the hash that `tallyd token` prints";
     let token = Token::read(text).map_err(|error| Reason::new(error.to_string(), cure))?;
     Ok((token, (!tokens::is_hashed(text)).then(|| Secret(text.to_owned()))))
+}
+
+/// A key that datagrams are signed with: as short a text as can be guessed is none.
+fn signing_key(text: &str) -> Result<SigningKey, Reason> {
+    if text.len() < CHARACTERS_MIN {
+        let problem = format!("a key has {CHARACTERS_MIN} bytes at least: a shorter one can be guessed");
+        return Err(Reason::new(
+            problem,
+            "write the token that `tallyd token` prints, and the same at the clients",
+        ));
+    }
+    Ok(SigningKey::new(text))
+}
+
+/// The certificate and its key, which somebody needs by this key of theirs.
+pub(super) fn tls(section: &mut Section<'_, '_>, needed_by: Option<&'static str>) -> Option<tls::Files> {
+    let path = |text: &str| if text.is_empty() { Ok(None) } else { file(text).map(Some) };
+    let certificate = section.value("certificate", "", text(path));
+    let key = section.value("key", "", text(path));
+    if let (Some(needs), true) = (needed_by, certificate.is_none() || key.is_none()) {
+        let missing = if certificate.is_none() { "certificate" } else { "key" };
+        let cure = "write the paths of two files in PEM, or leave it out";
+        section.mistake(missing, Reason::new(format!("{needs} needs tls.certificate and tls.key"), cure));
+    }
+    Some(tls::Files { certificate: certificate?, key: key? }).filter(|_| needed_by.is_some())
 }
 
 /// The path of a file that is read later.

@@ -2,6 +2,7 @@
 
 pub mod rate;
 pub mod receive;
+pub mod signed;
 pub mod sockets;
 pub mod stream;
 pub mod udp;
@@ -10,6 +11,7 @@ pub use sockets::{Bound, IngestError};
 
 use crate::wire::statsd::Grammar;
 use ipnet::IpNet;
+use signed::SigningKey;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -18,8 +20,18 @@ use std::path::PathBuf;
 pub struct Options {
     /// UDP addresses (`ingest.udp`).
     pub udp: Vec<SocketAddr>,
+    /// UDP addresses for signed datagrams alone (`ingest.signed`).
+    pub signed: Vec<SocketAddr>,
+    /// What they are signed with (`ingest.signed_keys`).
+    pub signed_keys: Vec<SigningKey>,
+    /// Files with a key each (`ingest.signed_key_files`).
+    pub signed_key_files: Vec<PathBuf>,
+    /// How old or early they may be, in seconds (`ingest.signed_window`).
+    pub signed_window_secs: u64,
     /// TCP addresses (`ingest.tcp`).
     pub tcp: Vec<SocketAddr>,
+    /// TCP addresses whose connections speak TLS (`ingest.tls`).
+    pub tls: Vec<SocketAddr>,
     /// Unix sockets (`ingest.unix`).
     pub unix: Vec<UnixAddress>,
     /// Sockets, each with a thread, for every UDP address (`ingest.threads`); 0 is one per core.

@@ -18,6 +18,10 @@ use thiserror::Error;
 
 /// Pending connections the kernel keeps for a listener.
 const BACKLOG: i32 = 128;
+/// What an inherited socket for signed datagrams is called (`FileDescriptorName=`).
+const SIGNED: &str = "signed";
+/// And one whose connections speak TLS.
+const TLS: &str = "tls";
 
 /// A socket that could not be made ready.
 #[derive(Debug, Error)]
@@ -56,6 +60,8 @@ pub struct DatagramSocket {
     /// Whether its buffer holds what may gather while its thread sleeps. A Unix socket's does not: it holds a
     /// few datagrams, and its senders wait.
     pub gathers: bool,
+    /// Only signed datagrams are taken.
+    pub signed: bool,
     /// Datagrams that the kernel had dropped from it before it came to us, modulo 2³²: its former reader's.
     pub drops_before: u32,
 }
@@ -67,6 +73,8 @@ pub struct Bound {
     pub datagrams: Vec<DatagramSocket>,
     /// TCP listeners, non-blocking.
     pub tcp: Vec<TcpListener>,
+    /// TCP listeners whose connections speak TLS.
+    pub tls: Vec<TcpListener>,
     /// Unix stream listeners, non-blocking.
     pub unix_streams: Vec<UnixListener>,
     /// What is listened on, in words.
@@ -83,7 +91,9 @@ pub struct Bound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Adopted {
     Udp,
+    Signed,
     Tcp,
+    Tls,
     Unix,
 }
 
@@ -103,23 +113,29 @@ impl Bound {
         let mut adopted = BTreeSet::new();
         for Inherited { fd, name } in inherited {
             let fail = |source| failure("inherited socket", &name, "LISTEN_FDS", source);
-            adopted.insert(bound.adopt(options, fd).map_err(fail)?);
+            // Its name says that it is for signed datagrams; what is not named so is for the others.
+            adopted.insert(bound.adopt(options, fd, &name).map_err(fail)?);
         }
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         for &address in options.udp.iter().filter(|_| !adopted.contains(&Adopted::Udp)) {
-            bound.bind_udp(options, address, threads)?;
+            bound.bind_udp(options, address, threads, false)?;
+        }
+        // One thread each: whatever it is, a signature is checked in a microsecond.
+        for &address in options.signed.iter().filter(|_| !adopted.contains(&Adopted::Signed)) {
+            bound.bind_udp(options, address, 1, true)?;
         }
         for &address in options.tcp.iter().filter(|_| !adopted.contains(&Adopted::Tcp)) {
-            let only_v6 = has_v4_twin(&options.tcp, address);
-            let socket = bind_ip(Type::STREAM, address, only_v6, false)
-                .and_then(|(socket, at)| socket.listen(BACKLOG).map(|()| (socket, at)));
-            let (socket, address) =
-                socket.map_err(|source| failure("TCP", &address, "ingest.tcp", source))?;
-            bound.names.push(format!("tcp {address}"));
-            bound.tcp.push(socket.into());
+            let (listener, at) = listen(&options.tcp, address, "ingest.tcp")?;
+            bound.names.push(format!("tcp {at}"));
+            bound.tcp.push(listener);
+        }
+        for &address in options.tls.iter().filter(|_| !adopted.contains(&Adopted::Tls)) {
+            let (listener, at) = listen(&options.tls, address, "ingest.tls")?;
+            bound.names.push(format!("tls {at}"));
+            bound.tls.push(listener);
         }
         for address in options.unix.iter().filter(|_| !adopted.contains(&Adopted::Unix)) {
             bound
@@ -131,7 +147,7 @@ impl Bound {
 
     /// Takes over a socket that was opened for us. It stays open where it came from, over our restarts, so its
     /// path is not removed in the end.
-    fn adopt(&mut self, options: &Options, fd: OwnedFd) -> io::Result<Adopted> {
+    fn adopt(&mut self, options: &Options, fd: OwnedFd, name: &str) -> io::Result<Adopted> {
         let socket = Socket::from(fd);
         socket.set_nonblocking(true)?;
         let (kind, at) = (socket.r#type()?, socket.local_addr()?);
@@ -145,6 +161,7 @@ impl Bound {
                     fd: socket.into(),
                     name,
                     gathers: false,
+                    signed: false,
                     drops_before: 0,
                 });
             } else {
@@ -153,6 +170,11 @@ impl Bound {
             }
             return Ok(Adopted::Unix);
         };
+        if kind != Type::DGRAM && name == TLS {
+            self.names.push(format!("tls {ip}, inherited"));
+            self.tls.push(socket.into());
+            return Ok(Adopted::Tls);
+        }
         if kind != Type::DGRAM {
             self.names.push(format!("tcp {ip}, inherited"));
             self.tcp.push(socket.into());
@@ -170,16 +192,16 @@ impl Bound {
                  before this start; kernel_drops counts from here on"
             ));
         }
-        self.udp.get_or_insert(ip);
-        self.names.push(format!("udp {ip}, inherited"));
+        let signed = name == SIGNED;
+        let what = if signed { "signed udp" } else { "udp" };
+        if !signed {
+            self.udp.get_or_insert(ip);
+        }
+        self.names.push(format!("{what} {ip}, inherited"));
         let gathers = given >= limits::GATHER_BUFFER_BYTES_MIN;
-        self.datagrams.push(DatagramSocket {
-            fd: socket.into(),
-            name: format!("udp {ip}"),
-            gathers,
-            drops_before,
-        });
-        Ok(Adopted::Udp)
+        let (fd, name) = (socket.into(), format!("{what} {ip}"));
+        self.datagrams.push(DatagramSocket { fd, name, gathers, signed, drops_before });
+        Ok(if signed { Adopted::Signed } else { Adopted::Udp })
     }
 
     fn bind_udp(
@@ -187,9 +209,15 @@ impl Bound {
         options: &Options,
         address: SocketAddr,
         threads: usize,
+        signed: bool,
     ) -> Result<(), IngestError> {
-        let fail = |source| failure("UDP", &address, "ingest.udp", source);
-        let only_v6 = has_v4_twin(&options.udp, address);
+        let (what, key, all) = if signed {
+            ("signed udp", "ingest.signed", &options.signed)
+        } else {
+            ("udp", "ingest.udp", &options.udp)
+        };
+        let fail = |source| failure("UDP", &address, key, source);
+        let only_v6 = has_v4_twin(all, address);
         // With SO_REUSEPORT the kernel would let us share a port with another program of the same user, and
         // each would get half. A bind without it finds that out.
         let (probe, mut at) = bind_ip(Type::DGRAM, address, only_v6, false).map_err(fail)?;
@@ -205,19 +233,17 @@ impl Bound {
             };
             let given = sys::set_receive_buffer(&socket, options.receive_buffer).map_err(fail)?;
             if thread == 0 {
-                self.udp.get_or_insert(at);
-                self.names.push(format!("udp {at}"));
+                if !signed {
+                    self.udp.get_or_insert(at);
+                }
+                self.names.push(format!("{what} {at}"));
                 if given < options.receive_buffer {
                     self.warnings.push(buffer_warning(at, given, options.receive_buffer));
                 }
             }
             let gathers = given >= limits::GATHER_BUFFER_BYTES_MIN;
-            self.datagrams.push(DatagramSocket {
-                fd: socket.into(),
-                name: format!("udp {at}"),
-                gathers,
-                drops_before: 0,
-            });
+            let (fd, name) = (socket.into(), format!("{what} {at}"));
+            self.datagrams.push(DatagramSocket { fd, name, gathers, signed, drops_before: 0 });
         }
         Ok(())
     }
@@ -235,7 +261,8 @@ impl Bound {
             // Unix datagrams block their sender instead of being dropped; a larger buffer makes that rarer.
             drop(sys::set_receive_buffer(&socket, options.receive_buffer));
             let name = format!("unix {}", path.display());
-            self.datagrams.push(DatagramSocket { fd: socket.into(), name, gathers: false, drops_before: 0 });
+            let fd = socket.into();
+            self.datagrams.push(DatagramSocket { fd, name, gathers: false, signed: false, drops_before: 0 });
         }
         self.paths.push(path.clone());
         self.names.push(format!("unix {}{}", if address.stream { "stream " } else { "" }, path.display()));
@@ -244,6 +271,17 @@ impl Bound {
         }
         Ok(())
     }
+}
+
+/// A listener at one of these addresses, and where it is.
+fn listen(
+    all: &[SocketAddr],
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), IngestError> {
+    let bound = bind_ip(Type::STREAM, address, has_v4_twin(all, address), false);
+    let heard = bound.and_then(|(socket, at)| socket.listen(BACKLOG).map(|()| (socket.into(), at)));
+    heard.map_err(|source| failure("TCP", &address, key, source))
 }
 
 /// Binds an IP socket, non-blocking; where there is no IPv6, `[::]` means all of IPv4.

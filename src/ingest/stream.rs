@@ -12,11 +12,13 @@ use crate::clock;
 use crate::health::Refusal;
 use crate::limits;
 use crate::sys::Waker;
+use crate::tls::Tls;
 use ipnet::IpNet;
 use memchr::{memchr, memrchr};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
+use std::future::{Future, ready};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -40,6 +42,8 @@ const LINGER: Duration = Duration::from_millis(100);
 pub struct StreamThread {
     /// TCP listeners.
     pub tcp: Vec<std::net::TcpListener>,
+    /// TCP listeners whose connections speak TLS, and what they speak it with; without that they are hung up on.
+    pub tls: (Vec<std::net::TcpListener>, Option<Arc<Tls>>),
     /// Unix listeners.
     pub unix: Vec<std::os::unix::net::UnixListener>,
     /// Where lines go.
@@ -82,7 +86,13 @@ impl StreamThread {
         });
         let mut tasks = tokio::task::JoinSet::new();
         for listener in self.tcp {
-            tasks.spawn_local(accept_tcp(TcpListener::from_std(listener)?, Rc::clone(&shared)));
+            tasks.spawn_local(accept_tcp(TcpListener::from_std(listener)?, Rc::clone(&shared), None));
+        }
+        if let (listeners, Some(tls)) = self.tls {
+            for listener in listeners {
+                let listener = TcpListener::from_std(listener)?;
+                tasks.spawn_local(accept_tcp(listener, Rc::clone(&shared), Some(Arc::clone(&tls))));
+            }
         }
         for listener in self.unix {
             tasks.spawn_local(accept_unix(UnixListener::from_std(listener)?, Rc::clone(&shared)));
@@ -112,7 +122,7 @@ impl StreamThread {
     }
 }
 
-async fn accept_tcp(listener: TcpListener, shared: Rc<Shared>) {
+async fn accept_tcp(listener: TcpListener, shared: Rc<Shared>, tls: Option<Arc<Tls>>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -120,8 +130,12 @@ async fn accept_tcp(listener: TcpListener, shared: Rc<Shared>) {
                 let sender = super::sockets::plain(peer).to_string();
                 if !shared.allow.is_empty() && !is_allowed(&shared.allow, from) {
                     shared.receiver.borrow_mut().refuse_from(from, Refusal::Source, &sender, b"");
-                } else {
-                    shared.admit(stream, Sender { from: Some(from), name: sender });
+                    continue;
+                }
+                let sender = Sender { from: Some(from), name: sender };
+                match tls.clone() {
+                    Some(tls) => shared.admit(async move { tls.accept(stream).await }, sender),
+                    None => shared.admit(ready(Ok(stream)), sender),
                 }
             }
             Err(error) => pause_after(&error).await,
@@ -133,7 +147,7 @@ async fn accept_unix(listener: UnixListener, shared: Rc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                shared.admit(stream, Sender { from: None, name: "unix stream".to_owned() });
+                shared.admit(ready(Ok(stream)), Sender { from: None, name: "unix stream".to_owned() });
             }
             Err(error) => pause_after(&error).await,
         }
@@ -161,8 +175,12 @@ impl Sender {
 }
 
 impl Shared {
-    /// Serves a connection if there is room for it.
-    fn admit(self: &Rc<Self>, stream: impl AsyncRead + Unpin + 'static, sender: Sender) {
+    /// Serves a connection if there is room for it, once it is open.
+    fn admit<S: AsyncRead + Unpin + 'static>(
+        self: &Rc<Self>,
+        opening: impl Future<Output = io::Result<S>> + 'static,
+        sender: Sender,
+    ) {
         if self.connections.get() >= limits::STREAM_CONNECTIONS_MAX && !self.make_room() {
             return sender.refuse(&mut self.receiver.borrow_mut(), Refusal::ConnectionLimit, b"");
         }
@@ -176,8 +194,14 @@ impl Shared {
             let mut framer = Framer::default();
             let mut stopped = shared.stopping.subscribe();
             let mut gave_way = false;
+            let work = async {
+                match opening.await {
+                    Ok(stream) => shared.read_lines(stream, &sender, &mut framer, number).await,
+                    Err(_) => sender.refuse(&mut shared.receiver.borrow_mut(), Refusal::TlsHandshake, b""),
+                }
+            };
             tokio::select! {
-                () = shared.read_lines(stream, &sender, &mut framer, number) => {}
+                () = work => {}
                 // An error is the end of the thread, which is a stop too.
                 _ = stopped.wait_for(|stopped| *stopped) => {}
                 Ok(()) = &mut make_room => gave_way = true,

@@ -14,6 +14,7 @@
 //! and steering gained, and why they are not used, stands in benches/record.
 
 use super::receive::Receiver;
+use super::signed::Signed;
 use super::sockets::{DatagramSocket, plain};
 use crate::health::Refusal;
 use crate::limits;
@@ -46,6 +47,8 @@ pub struct DatagramThread {
     pub socket: DatagramSocket,
     /// Where they go.
     pub receiver: Receiver,
+    /// What checks those of a socket that takes signed ones alone.
+    pub signed: Arc<Signed>,
     /// Who may send; empty is everybody. Senders on a Unix socket always may.
     pub allow: Arc<[IpNet]>,
     /// Wakes the thread for a tick or a stop.
@@ -131,6 +134,13 @@ impl DatagramThread {
             let stranger = from.filter(|from| !self.allow.is_empty() && !is_allowed(&self.allow, *from));
             if let Some(stranger) = stranger {
                 self.receiver.refuse_from(stranger, Refusal::Source, &sender, packet);
+            } else if self.socket.signed {
+                // One that was cut is signed by nobody.
+                match (self.signed.open(packet), from) {
+                    (Ok(lines), from) => self.receiver.packet_from(from, lines, false, &sender),
+                    (Err(reason), Some(from)) => self.receiver.refuse_from(from, reason, &sender, b""),
+                    (Err(reason), None) => self.receiver.refuse(reason, &sender, b""),
+                }
             } else {
                 let cut = message.flags.contains(MsgFlags::MSG_TRUNC);
                 self.receiver.packet_from(from, packet, cut, &sender);

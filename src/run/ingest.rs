@@ -10,9 +10,11 @@ use crate::config::Config;
 use crate::ingest::Bound;
 use crate::ingest::rate::SenderRate;
 use crate::ingest::receive::Receiver;
+use crate::ingest::signed::{KeyFileError, Signed};
 use crate::ingest::stream::StreamThread;
 use crate::ingest::udp::DatagramThread;
 use crate::sys::Waker;
+use crate::tls::Tls;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +24,8 @@ use std::thread::JoinHandle;
 pub(super) struct IngestThreads<'a> {
     pub(super) config: &'a Config,
     pub(super) clock: &'a Clock,
+    tls: Option<Arc<Tls>>,
+    signed: Arc<Signed>,
     options: Arc<aggregate::Options>,
     pub(super) registry: Arc<Registry>,
     pub(super) stop: Arc<AtomicBool>,
@@ -31,8 +35,14 @@ pub(super) struct IngestThreads<'a> {
 }
 
 impl<'a> IngestThreads<'a> {
-    pub(super) fn new(config: &'a Config, clock: &'a Clock) -> Self {
-        Self {
+    pub(super) fn new(
+        config: &'a Config,
+        clock: &'a Clock,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, KeyFileError> {
+        Ok(Self {
+            tls,
+            signed: Arc::new(Signed::load(&config.ingest, clock.clone())?),
             config,
             clock,
             options: Arc::new(config.aggregate.clone()),
@@ -43,7 +53,7 @@ impl<'a> IngestThreads<'a> {
             rate: Some(config.ingest.sender_rate)
                 .filter(|rate| *rate > 0)
                 .map(|rate| Arc::new(SenderRate::new(rate))),
-        }
+        })
     }
 
     /// What counts the lines of requests as the threads count theirs.
@@ -61,6 +71,7 @@ impl<'a> IngestThreads<'a> {
             let thread = DatagramThread {
                 socket,
                 receiver,
+                signed: Arc::clone(&self.signed),
                 allow: Arc::clone(&allow),
                 waker,
                 stop: Arc::clone(&self.stop),
@@ -69,10 +80,11 @@ impl<'a> IngestThreads<'a> {
             let work = move || die_on_error(&name, thread.run().map_err(io::Error::from));
             self.threads.push(spawn(format!("ingest-{number}"), work)?);
         }
-        if !(bound.tcp.is_empty() && bound.unix_streams.is_empty()) {
+        if !(bound.tcp.is_empty() && bound.tls.is_empty() && bound.unix_streams.is_empty()) {
             let (receiver, waker) = self.receiver(epoch, &mut collectors)?;
             let thread = StreamThread {
                 tcp: std::mem::take(&mut bound.tcp),
+                tls: (std::mem::take(&mut bound.tls), self.tls.clone()),
                 unix: std::mem::take(&mut bound.unix_streams),
                 receiver,
                 allow,

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::flush::{self, Command, Flusher, Safe};
 use crate::forward::{Destination, DestinationStatus, Signal, expand};
 use crate::health::Books;
+use crate::ingest::signed::KeyFileError;
 use crate::ingest::{Bound, IngestError};
 use crate::journal::JournalError;
 use crate::limits;
@@ -31,12 +32,12 @@ use crate::metric::Width;
 use crate::serve::links::Links;
 use crate::serve::tokens::{TokenFileError, Tokens};
 use crate::store::embedded::DiskError;
-use crate::store::{KEYED, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::sys::{self, Inherited, Waker};
+use crate::tls::{Tls, TlsError};
 use arc_swap::ArcSwap;
 use ingest::IngestThreads;
 use restart::Note;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use store::{Checkpoints, Opened};
+use store::{Checkpoints, Opened, random_producer};
 use thiserror::Error;
 use warnings::{few_descriptors, open_to_strangers, restarted_inside_a_bucket};
 use web::{Running, Web};
@@ -99,6 +100,12 @@ pub enum RunError {
         /// Why not.
         cause: io::Error,
     },
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of a key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// A file of tokens.
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
@@ -232,6 +239,7 @@ fn listen(
 /// Starts everything; returns when lines are taken in.
 pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let tokens = Arc::new(Tokens::load(&config.http)?);
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let mut listeners = Listeners::bind(config)?;
     let addresses = listeners.addresses();
     let mut warnings = std::mem::take(&mut listeners.warnings);
@@ -247,7 +255,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
     let signal = Arc::new(Signal::default());
     let destinations = start_destinations(config, clock, &store, &rules, &signal)?;
     let (commands, inbox) = sync_channel(COMMANDS);
-    let mut ingest = IngestThreads::new(config, clock);
+    let mut ingest = IngestThreads::new(config, clock, tls.clone())?;
     let totals =
         config.http.series.then(|| Arc::new(Totals::new(config.flush.bucket, config.http.series_max)));
     let parts = FlusherParts {
@@ -272,6 +280,7 @@ pub fn start(config: &Config, clock: &Clock) -> Result<Service, RunError> {
         totals,
         tokens,
         links: Arc::new(Links::new(&config.http.links)),
+        tls,
         lines: ingest.lines(),
     };
     let web = web.start(&mut listeners)?;
@@ -389,12 +398,6 @@ struct FlusherParts {
     books: Arc<Books>,
     signal: Arc<Signal>,
     inbox: std::sync::mpsc::Receiver<Command>,
-}
-
-/// 128 bits that no other process has: std seeds its hasher from the system's source of randomness.
-fn random_producer() -> u128 {
-    let half = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
-    (half() << 64 | half()) & !KEYED
 }
 
 impl Service {

@@ -9,8 +9,9 @@ use crate::journal::{Directory, Journal};
 use crate::limits;
 use crate::store::embedded::{Disk, DiskError, EmbeddedStore, Rules};
 use crate::store::redis::{RedisStore, Settings};
-use crate::store::{Batch, Kept, Store, StoreError, StoreUrl};
+use crate::store::{Batch, KEYED, Kept, Store, StoreError, StoreUrl};
 use std::fs::{self, DirBuilder};
+use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,12 @@ fn open_redis(config: &Config, url: &str, clock: &Clock, books: &Arc<Books>) -> 
     };
     let store = RedisStore::open(settings, clock, books, kept)?;
     Ok(Opened { store: Arc::new(store), safe: Safe::new(journal, Arc::clone(books)), warnings })
+}
+
+/// 128 bits that no other process has: std seeds its hasher from the system's source of randomness.
+pub(super) fn random_producer() -> u128 {
+    let half = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
+    (half() << 64 | half()) & !KEYED
 }
 
 /// Where the next backup goes.

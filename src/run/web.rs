@@ -16,6 +16,7 @@ use crate::serve::links::Links;
 use crate::serve::tokens::Tokens;
 use crate::serve::{GraphiteStatus, Server};
 use crate::store::{Store, StoreUrl};
+use crate::tls::Tls;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,7 @@ pub(super) struct Web<'a> {
     pub(super) totals: Option<Arc<Totals>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) links: Arc<Links>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) lines: Lines,
 }
 
@@ -44,11 +46,12 @@ pub(super) struct Running {
     links: Arc<Links>,
     /// What the pages are drawn by, which is not reloaded.
     rules: crate::figures::Options,
+    tls: Option<Arc<Tls>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Running {
-    /// Takes over who is let in.
+    /// Takes over who is let in, and the certificate. What cannot be used changes nothing.
     pub(super) fn reload(&self, config: &Config) {
         if let Err(error) = self.tokens.reload(&config.http) {
             tracing::error!(%error, "the tokens are not reloaded, the old ones stay");
@@ -61,13 +64,18 @@ impl Running {
             );
         }
         self.links.reload(&config.http.links, fit);
+        if let (Some(tls), Some(files)) = (&self.tls, &config.tls)
+            && let Err(error) = tls.reload(files)
+        {
+            tracing::error!(%error, "the certificate is not reloaded, the old one stays");
+        }
     }
 }
 
 impl Web<'_> {
     pub(super) fn start(self, listeners: &mut Listeners) -> io::Result<Running> {
         let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
-        let rules = self.config.figures.clone();
+        let (rules, tls) = (self.config.figures.clone(), self.tls.clone());
         let figures = figures::start(self.config, self.clock, self.store, self.books, self.commands)?;
         let status = Arc::default();
         let notices = notices::start(self.config, self.clock, &figures.engine, self.store, &status)?;
@@ -87,7 +95,7 @@ impl Web<'_> {
             runtime.spawn(Arc::new(self.console()).serve(listener));
         }
         drop(inside);
-        Ok(Running { figures, notices, tokens, links, rules, _runtime: runtime })
+        Ok(Running { figures, notices, tokens, links, rules, tls, _runtime: runtime })
     }
 
     /// A copy of the store, in the directory beside it.
@@ -132,6 +140,7 @@ impl Web<'_> {
             tokens: Arc::clone(&self.tokens),
             links: Arc::clone(&self.links),
             numbers: self.config.http.numbers.clone(),
+            tls: self.tls.clone().filter(|_| self.config.http.tls),
             lines: self.lines.clone(),
             count: self.count(),
         }

@@ -6,6 +6,7 @@
 
 use super::access::Peer;
 use super::live::Guests;
+use crate::tls::Tls;
 use crate::{limits, sys};
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -16,10 +17,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tower_service::Service as _;
@@ -28,7 +31,7 @@ use tower_service::Service as _;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections for ever.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<Tls>>) {
     let guests = Guests::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_PER_ADDRESS_MAX);
     tokio::spawn(give_memory_back(guests.clone()));
     loop {
@@ -43,22 +46,34 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
         // Whoever finds no place is hung up on: waiting in the kernel's queue would hold up everybody.
         let Some(guest) = guests.admit(counted(peer.ip())) else { continue };
         prepare(&stream);
-        let router = router.clone();
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-                router.clone().call(request.map(|body| Timed { body, until: None }))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(limits::HTTP_HEAD_SECS))
-                .max_buf_size(limits::HTTP_BUFFER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection ended");
+            match tls {
+                None => attend(stream, peer, router).await,
+                // Whoever shakes no hands in time has had a place for as long.
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => attend(stream, peer, router).await,
+                    Err(error) => tracing::trace!(%error, "no handshake"),
+                },
             }
             drop(guest);
         });
+    }
+}
+
+/// Answers the requests of one connection.
+async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, peer: SocketAddr, router: Router) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+        router.clone().call(request.map(|body| Timed { body, until: None }))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits::HTTP_HEAD_SECS))
+        .max_buf_size(limits::HTTP_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::trace!(%error, "a connection ended");
     }
 }
 

@@ -32,6 +32,7 @@ use crate::health::{Books, NoticeCounts};
 use crate::limits;
 use crate::metric::Kind;
 use crate::store::Store;
+use crate::tls::Tls;
 use access::Access;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -48,6 +49,7 @@ use tokio::net::TcpListener;
 
 /// Where HTTP is served, and to whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key, independent of the others")]
 pub struct Options {
     /// `http.listen`; `None` is off.
     pub listen: Option<SocketAddr>,
@@ -60,6 +62,8 @@ pub struct Options {
     pub token_files: Vec<PathBuf>,
     /// `http.trust_loopback`: whether a direct request from this machine needs none.
     pub trust_loopback: bool,
+    /// `http.tls`: whether connections speak TLS.
+    pub tls: bool,
     /// `http.series`: whether the business series are shown to Prometheus.
     pub series: bool,
     /// `http.series_max`: how many of them at most.
@@ -112,6 +116,8 @@ pub struct Server {
     pub links: Arc<Links>,
     /// Figures that anybody may embed, by id.
     pub numbers: Vec<String>,
+    /// TLS, where connections speak it.
+    pub tls: Option<Arc<Tls>>,
     /// What the lines of requests are counted with.
     pub lines: Lines,
     /// Hands a request to whoever counts it; `false` where there is no room.
@@ -121,6 +127,7 @@ pub struct Server {
 impl Server {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
+        let tls = self.tls.clone();
         let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
         let access = Arc::new(Access::new(&options, tokens, links, self.clock.clone()));
         let live = live::Live::start(&self);
@@ -155,7 +162,7 @@ impl Server {
             .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; /api/v1/ lists what there is\n") })
             .layer(axum::middleware::from_fn_with_state(access, access::identify))
             .with_state(self);
-        connections::serve(listener, router).await;
+        connections::serve(listener, router, tls).await;
     }
 
     /// Whether a page's figures are looked at, and what they are made of ticks: only then is the page live.

@@ -57,6 +57,8 @@ mod samples;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod signed;
+#[cfg(test)]
 mod statsd;
 #[cfg(test)]
 mod store;
@@ -72,6 +74,8 @@ mod table;
 mod tally;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod unharmed;
 #[cfg(test)]

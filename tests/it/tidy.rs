@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, from the bottom. A module may look at layers below its own, and not at its neighbours.
 const LAYERS: [&[&str]; 11] = [
-    &["limits", "clock", "calendar", "health", "panics", "sys", "fetch"],
+    &["limits", "clock", "calendar", "health", "panics", "sys", "tls", "fetch"],
     &["metric"],
     &["wire"],
     &["aggregate", "journal", "store"],

@@ -34,7 +34,7 @@ impl Running {
         let address = reachable(listen);
         let bearer = bearer(loaded);
         let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
-        match ask(address, "GET", "/api/v1/status", &headers, PATIENCE) {
+        match ask(&loaded.config, address, "GET", "/api/v1/status", &headers, PATIENCE) {
             Ok(answer) => match serde_json::from_str::<Value>(&answer.body) {
                 Ok(status) if answer.code == 200 && status.get("ticks").is_some() => {
                     Self::Answers { address, status }

@@ -47,7 +47,12 @@ fn secrets(patient: &Patient, report: &mut Report) {
                 || value.as_array().is_some_and(|list| !list.is_empty())
         })
     };
-    let keys: Vec<&str> = [("http", "tokens", "http.tokens"), ("sets", "salt", "sets.salt")]
+    let secret = [
+        ("http", "tokens", "http.tokens"),
+        ("ingest", "signed_keys", "ingest.signed_keys"),
+        ("sets", "salt", "sets.salt"),
+    ];
+    let keys: Vec<&str> = secret
         .into_iter()
         .filter(|(section, key, _)| written(section, key))
         .map(|(_, _, name)| name)
