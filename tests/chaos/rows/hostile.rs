@@ -190,7 +190,7 @@ fn mutants(count: usize, seed: u64) -> Receiver<Vec<Mutant>> {
 
 /// Every line of them is accounted for as the slow reader of tests/it/naive.rs reads it.
 pub(crate) fn mutated(outcome: &mut Outcome) {
-    let count = if std::env::var_os("CHAOS_FULL").is_some() { 100_000_000 } else { 10_000_000 };
+    let count = if super::is_full() { 100_000_000 } else { 10_000_000 };
     let seed = time::unix_secs() as u64;
     let judge = Judge::watching(|_| false);
     let toml = format!(

@@ -121,3 +121,8 @@ pub(crate) const ROWS: [Row; 21] = [
         play: simulated::seeds,
     },
 ];
+
+/// Whether the rows are played at their full size, as at night.
+fn is_full() -> bool {
+    std::env::var_os("CHAOS_FULL").is_some()
+}

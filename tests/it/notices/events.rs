@@ -48,8 +48,12 @@ fn marks_are_events_of_a_real_graphite_web_each_once() {
     let both = || events(&graphite).len() >= 2;
     assert!(wait_until(SETTLED, both), "{:?}", events(&graphite));
     // A kill between an answer and the note of it has the event sent again, and graphite-web takes it again.
-    let told = || tallyd.http_get("/api/v1/status").body.contains("\"waiting\":0");
-    assert!(wait_until(SETTLED, told), "{}", tallyd.http_get("/api/v1/status").body);
+    let status = || tallyd.http_get("/api/v1/status").body;
+    let told = || {
+        let status: Value = serde_json::from_str(&status()).unwrap();
+        (status["notices"]["sent"].as_u64(), status["notices"]["waiting"].as_u64()) == (Some(2), Some(0))
+    };
+    assert!(wait_until(SETTLED, told), "{}", status());
     time::sleep(Duration::from_secs(2));
     tallyd.kill9();
     let tallyd = launch.start();
