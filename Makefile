@@ -5,7 +5,7 @@
 
 # Modules of tests/it that run as suites of their own, each within four minutes.
 # They wait more than they work, so that more run side by side than there are cores.
-SLOW = faults:: page:: redis:: notices::half_year
+SLOW = deploy:: faults:: notices:: page:: redis::
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
@@ -44,7 +44,8 @@ test: setup ## formatting, lints and every test, against real servers and client
 	cargo clippy --all-targets -- -D warnings
 	cargo test --lib --bins --benches --test allocation --test chaos
 	@tests/suite $(SLOW:%=--skip %)
-	@for suite in $(SLOW); do tests/suite "$$suite" --test-threads 6 || exit 1; done
+	@for suite in $(SLOW:redis::=); do tests/suite "$$suite" --skip redis:: --test-threads 6 || exit 1; done
+	@tests/suite redis:: --test-threads 6
 	@$(MAKE) --no-print-directory loom
 	@$(MAKE) --no-print-directory instructions
 
