@@ -50,14 +50,19 @@ pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc
         tokio::spawn(async move {
             match tls {
                 None => attend(stream, peer, router).await,
-                // Whoever shakes no hands in time has had a place for as long.
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => attend(stream, peer, router).await,
-                    Err(error) => tracing::trace!(%error, "no handshake"),
-                },
+                // In a box: a task is as large as the largest it may become, and ten thousand plain ones wait here.
+                Some(tls) => Box::pin(attend_secure(tls, stream, peer, router)).await,
             }
             drop(guest);
         });
+    }
+}
+
+/// Whoever shakes no hands in time has had a place for as long.
+async fn attend_secure(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr, router: Router) {
+    match tls.accept(stream).await {
+        Ok(stream) => attend(stream, peer, router).await,
+        Err(error) => tracing::trace!(%error, "no handshake"),
     }
 }
 

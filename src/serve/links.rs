@@ -193,7 +193,8 @@ pub(super) async fn enter(
         None => (StatusCode::NOT_FOUND, "this link leads nowhere: it may have expired\n").into_response(),
         Some(link) => {
             let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-            let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+            let forwarded = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+            let secure = forwarded || server.tls.is_some();
             let cookie = cookie(&token, &link, now, secure);
             let place = [(header::LOCATION, format!("{}{query}", link.page())), (header::SET_COOKIE, cookie)];
             (StatusCode::SEE_OTHER, place).into_response()

@@ -179,3 +179,20 @@ fn what_cannot_be_used_ends_the_start_and_shows_no_key() {
     let log = refuses_to_start(&launch);
     assert!(log.contains("tls.certificate and tls.key cannot be used"), "{log}");
 }
+
+#[test]
+fn a_share_link_over_tls_becomes_a_cookie_for_tls_alone() {
+    const HASH: &str = "sha256:ed7d0d70b16e638aa5efaeba71ba2e244b34398f9db8b351d858a318b86f68ec";
+    let link = format!("[[link]]\nname = \"tv\"\npage = \"/\"\ntoken = \"{HASH}\"\nexpires = \"never\"\n");
+    let launch = seconds("127.0.0.1:9", &link)
+        .env("TALLYD_TLS_CERTIFICATE", "cert.pem")
+        .env("TALLYD_TLS_KEY", "key.pem")
+        .env("TALLYD_HTTP_TLS", "true");
+    let certificate = certify(&launch);
+    let tallyd = launch.start_unready();
+    let port = tallyd.ports.http;
+    assert!(time::wait_until(PATIENCE, || is_ready(port, &certificate)), "{}", tallyd.process.stderr());
+    let said = get(port, "/link/a-share-link-of-this-test", &certificate).unwrap();
+    let cookie = said.lines().find(|line| line.to_lowercase().starts_with("set-cookie:")).unwrap_or("none");
+    assert!(cookie.ends_with("; Secure"), "{said}");
+}

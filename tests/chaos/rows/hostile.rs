@@ -80,9 +80,13 @@ pub(crate) fn names(outcome: &mut Outcome) {
         books.counted,
         books.refused
     ));
+    let folded = books.json["overflow"]["samples"].as_u64();
+    // Nothing at all adds up to -0.
+    let stated = || judge.sum("tallyd_overflow.count") + 0.0;
+    let all_stated = || folded.is_none_or(|samples| samples as f64 == stated());
     let exact = wait_until(Duration::from_secs(180), || {
         peak.look(&tallyd);
-        judge.sum("sentinel.orders.count") == f64::from(sentinel)
+        judge.sum("sentinel.orders.count") == f64::from(sentinel) && all_stated()
     });
     let normal = over.elapsed();
     outcome.figure(format!("RSS {} at most, memory_max {}", mb(peak.0), mb(MEMORY)));
@@ -91,17 +95,15 @@ pub(crate) fn names(outcome: &mut Outcome) {
         judge.sum("sentinel.orders.count"),
         normal.as_secs()
     ));
-    let folded = books.json["overflow"]["samples"].as_u64();
-    // Nothing at all adds up to -0.
-    let stated = judge.sum("tallyd_overflow.count") + 0.0;
     outcome.figure(format!(
-        "overflow series {stated} of {}",
+        "overflow series {} of {}",
+        stated(),
         folded.map_or("none".to_owned(), |samples| samples.to_string())
     ));
     outcome.require(exact, "the sentinel is not exact");
     outcome.require(peak.0 <= MEMORY, format!("RSS {}", mb(peak.0)));
-    outcome
-        .require(folded.is_some_and(|samples| samples as f64 == stated), "the overflow's total is not right");
+    let whole = folded.is_some_and(|samples| samples as f64 == stated());
+    outcome.require(whole, "the overflow's total is not right");
     outcome
         .require(books.refused_total() == 0, "names were refused rather than folded into an overflow series");
     outcome
