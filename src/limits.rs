@@ -280,8 +280,6 @@ pub const TLS_HANDSHAKE_SECS: u64 = 10;
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Requests with samples that are worked on at a time, each with its body; who comes then is told to come again.
 pub const REQUESTS_AT_ONCE: usize = 32;
-/// A body of samples may take this long to come, in seconds.
-pub const REQUEST_BODY_SECS: u64 = 30;
 /// Buckets that the timestamps of one request may name: a batch each.
 pub const REQUEST_BUCKETS_MAX: usize = 1_024;
 /// Refused lines that an answer lists.

@@ -86,11 +86,12 @@ impl Scheduler {
         let Some(began) = notes.began().filter(|_| self.options.rules.iter().any(|rule| rule.marks)) else {
             return Vec::new();
         };
-        let mut new = BTreeMap::new();
-        for mark in pages.iter().flat_map(|page| &page.marks) {
-            let Some(key) = mark_key(&mark.text) else { continue };
+        // Every page has all of them.
+        let marks = pages.first().into_iter().flat_map(|page| &page.marks);
+        let new = marks.filter_map(|mark| {
+            let key = mark_key(&mark.text)?;
             if mark.at_ms < began.at_ms || notes.has_mark(&key, mark.at_ms) {
-                continue;
+                return None;
             }
             let name = format!("mark {key} {}", mark.at_ms);
             let note = Note {
@@ -98,9 +99,9 @@ impl Scheduler {
                 since_ms: Some(mark.at_ms),
                 ..self.note(Some(Topic::Mark), now, mark.text.clone())
             };
-            new.insert(name, note);
-        }
-        new.into_iter().collect()
+            Some((name, note))
+        });
+        new.collect()
     }
 
     fn note(&self, topic: Option<Topic>, now: WallMs, text: String) -> Note {

@@ -9,18 +9,14 @@ use crate::aggregate::request::{Gathered, Key, Outcome, Request, TooManyBuckets}
 use crate::health::{Intake, Refusal};
 use crate::limits;
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body::Body as _;
+use http_body_util::LengthLimitError;
 use serde_json::{Map, Value, json};
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
 
 const KEY: &str = "idempotency-key";
 /// Says that what was asked for had been done before.
@@ -76,39 +72,18 @@ fn key(headers: &HeaderMap) -> Result<&[u8], &'static str> {
     Ok(key)
 }
 
+/// All of a body; how long it may take is every body's limit (`connections.rs`).
 async fn read(body: Body) -> Result<Bytes, Response> {
-    let patience = Duration::from_secs(limits::REQUEST_BODY_SECS);
-    match timeout(patience, gather(body)).await {
-        Ok(Ok(lines)) => Ok(lines),
-        Ok(Err(Unread::TooLarge)) => {
-            let most = limits::REQUEST_BYTES_MAX;
-            let error = format!(
-                "the body has more than {most} bytes: send the lines as several requests, each with a key of its own"
-            );
-            Err(refused(StatusCode::PAYLOAD_TOO_LARGE, &error))
+    to_bytes(body, limits::REQUEST_BYTES_MAX).await.map_err(|error| {
+        if !error.into_inner().is::<LengthLimitError>() {
+            return refused(StatusCode::BAD_REQUEST, "the body did not come whole");
         }
-        Ok(Err(Unread::Cut)) => Err(refused(StatusCode::BAD_REQUEST, "the body did not come whole")),
-        Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
-    }
-}
-
-/// Why there is no body.
-enum Unread {
-    TooLarge,
-    Cut,
-}
-
-async fn gather(mut body: Body) -> Result<Bytes, Unread> {
-    let mut lines = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() {
-            if lines.len() + data.len() > limits::REQUEST_BYTES_MAX {
-                return Err(Unread::TooLarge);
-            }
-            lines.extend_from_slice(&data);
-        }
-    }
-    Ok(lines.into())
+        let most = limits::REQUEST_BYTES_MAX;
+        let error = format!(
+            "the body has more than {most} bytes: send the lines as several requests, each with a key of its own"
+        );
+        refused(StatusCode::PAYLOAD_TOO_LARGE, &error)
+    })
 }
 
 async fn count(server: &Arc<Server>, key: &[u8], lines: Bytes) -> Response {

@@ -3,7 +3,7 @@
 
 use crate::support::process::signal;
 use crate::support::{Launch, Tallyd, http, time};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -112,11 +112,7 @@ fn ask(port: u16, request: &str) -> (u16, String) {
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);
-    let mut said = String::new();
-    while !said.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(&mut said).unwrap() > 0, "{request}\n{said}");
-    }
-    let status = said.split(' ').nth(1).unwrap().parse().unwrap();
+    let (status, mut said) = http::read_head(&mut reader);
     if !said.contains("text/event-stream") {
         reader.read_to_string(&mut said).unwrap();
     }

@@ -142,11 +142,7 @@ impl House {
         let request = format!("{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut reader = BufReader::new(stream);
-        let mut said = String::new();
-        while !said.ends_with("\r\n\r\n") {
-            assert!(reader.read_line(&mut said).unwrap() > 0, "{request}\n{said}");
-        }
-        let status = said.split(' ').nth(1).unwrap().parse().unwrap();
+        let (status, mut said) = http::read_head(&mut reader);
         if said.contains("text/event-stream") && method == "GET" {
             while !said.contains("event: state") || !said.ends_with("\n\n") {
                 assert!(reader.read_line(&mut said).unwrap() > 0, "{said}");

@@ -1,9 +1,9 @@
 //! TLS for HTTP and for lines over TCP, with clients that check the certificate, and some that speak no TLS at all.
 
 use crate::books::{Books, refuses_to_start, seconds};
+use crate::support::certificate::certify;
 use crate::support::process::signal;
 use crate::support::{Launch, free_port, time};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
@@ -15,15 +15,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
-
-/// A certificate of localhost, in the files that the configuration names; returns what a client must believe.
-fn certify(launch: &Launch) -> CertificateDer<'static> {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-    std::fs::write(launch.dir().join("cert.pem"), cert.pem()).unwrap();
-    std::fs::write(launch.dir().join("key.pem"), signing_key.serialize_pem()).unwrap();
-    cert.der().clone()
-}
 
 fn launch() -> Launch {
     seconds("127.0.0.1:9", "").env("TALLYD_TLS_CERTIFICATE", "cert.pem").env("TALLYD_TLS_KEY", "key.pem")
@@ -59,7 +50,7 @@ fn is_ready(port: u16, believed: &CertificateDer<'static>) -> bool {
 #[test]
 fn http_speaks_tls_alone_and_takes_over_a_new_certificate() {
     let launch = launch().env("TALLYD_HTTP_TLS", "true");
-    let first = certify(&launch);
+    let first = certify(launch.dir());
     let tallyd = launch.start_unready();
     let port = tallyd.ports.http;
     assert!(time::wait_until(PATIENCE, || is_ready(port, &first)), "{}", tallyd.process.stderr());
@@ -93,7 +84,7 @@ fn http_speaks_tls_alone_and_takes_over_a_new_certificate() {
     let output = health(&launch);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let second = certify(&launch);
+    let second = certify(launch.dir());
     let output = health(&launch);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("another certificate"), "{said}");
@@ -112,7 +103,7 @@ fn http_speaks_tls_alone_and_takes_over_a_new_certificate() {
 fn lines_come_over_tls_beside_plain_ones() {
     let port = free_port();
     let launch = launch().with_tcp().env("TALLYD_INGEST_TLS", &format!("127.0.0.1:{port}"));
-    let believed = certify(&launch);
+    let believed = certify(launch.dir());
     let tallyd = launch.start();
     let mut client = connect(port, &believed).unwrap();
     client.write_all(b"paid:4900|c\npa").unwrap();
@@ -137,7 +128,7 @@ fn lines_come_over_tls_beside_plain_ones() {
 fn connections_that_shake_no_hands_are_under_the_cap() {
     let port = free_port();
     let launch = launch().with_tcp().env("TALLYD_INGEST_TLS", &format!("127.0.0.1:{port}"));
-    certify(&launch);
+    certify(launch.dir());
     let tallyd = launch.start();
     let most = tallyd::limits::STREAM_CONNECTIONS_MAX as u64;
     // All places but four are taken by plain connections, and they are known to be in.
@@ -168,13 +159,13 @@ fn what_cannot_be_used_ends_the_start_and_shows_no_key() {
     let launch = launch().env("TALLYD_HTTP_TLS", "true");
     let log = refuses_to_start(&launch);
     assert!(log.contains("key.pem") && log.contains("tls.key"), "{log}");
-    certify(&launch);
+    certify(launch.dir());
     std::fs::write(launch.dir().join("key.pem"), "-----BEGIN hunter2-----\nhunter2\n").unwrap();
     let log = refuses_to_start(&launch);
     assert!(log.contains("no private key") && !log.contains("hunter2"), "{log}");
-    certify(&launch);
+    certify(launch.dir());
     let key = std::fs::read(launch.dir().join("key.pem")).unwrap();
-    certify(&launch);
+    certify(launch.dir());
     std::fs::write(launch.dir().join("key.pem"), key).unwrap();
     let log = refuses_to_start(&launch);
     assert!(log.contains("tls.certificate and tls.key cannot be used"), "{log}");
@@ -188,7 +179,7 @@ fn a_share_link_over_tls_becomes_a_cookie_for_tls_alone() {
         .env("TALLYD_TLS_CERTIFICATE", "cert.pem")
         .env("TALLYD_TLS_KEY", "key.pem")
         .env("TALLYD_HTTP_TLS", "true");
-    let certificate = certify(&launch);
+    let certificate = certify(launch.dir());
     let tallyd = launch.start_unready();
     let port = tallyd.ports.http;
     assert!(time::wait_until(PATIENCE, || is_ready(port, &certificate)), "{}", tallyd.process.stderr());

@@ -3,57 +3,19 @@
 use crate::board::{Outcome, step};
 use crate::books::Books;
 use crate::feed::{Feed, LINES, To, kernel};
+use crate::support::clock::Clock;
 use crate::support::sink::{Points, sum_of};
-use crate::support::{Launch, Sink, Tallyd, http, repository, time, wait_until};
+use crate::support::{Launch, Sink, Tallyd, http, time, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 /// Wide enough that a bucket is cut in two by most jumps.
 const WIDTH: i64 = 2;
 
-/// The clock of one tallyd, and how far it is ahead of the machine's.
-struct Clock {
-    file: File,
-    ahead: i64,
-}
-
-impl Clock {
-    /// A launch whose clock obeys.
-    fn of(launch: Launch) -> (Launch, Self) {
-        let library = launch.dir().join("jumping.so");
-        let mut compiler = Command::new("cc");
-        compiler
-            .args(["-O1", "-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(repository("tests/tools/jumping.c"));
-        assert!(compiler.status().expect("a C compiler, as Rust needs it to link").success());
-        let path = launch.dir().join("ahead");
-        let file = File::options().create(true).truncate(true).write(true).open(&path).expect("a file");
-        let clock = Self { file, ahead: 0 };
-        clock.set(0);
-        let text = |path: &std::path::Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let launch = launch.env("LD_PRELOAD", &text(&library)).env("JUMPING_CLOCK", &text(&path));
-        (launch, clock)
-    }
-
-    fn set(&self, nanoseconds: i64) {
-        self.file.write_all_at(&nanoseconds.to_ne_bytes(), 0).expect("the clock can be set");
-    }
-
-    fn jump(&mut self, milliseconds: i64) {
-        self.ahead += milliseconds;
-        self.set(self.ahead * 1_000_000);
-    }
-
-    /// Sets it to this second.
-    fn stand_at(&mut self, unix_secs: i64) {
-        self.ahead = (unix_secs - time::unix_secs()) * 1_000;
-        self.set(self.ahead * 1_000_000);
-    }
+/// Sets a clock to this second.
+fn stand_at(clock: &mut Clock, unix_secs: i64) {
+    clock.jump((unix_secs - time::unix_secs()) * 1_000 - clock.ahead_ms);
 }
 
 pub(crate) fn jumps(outcome: &mut Outcome) {
@@ -141,7 +103,7 @@ fn changed_day(outcome: &mut Outcome, midnight: i64, what: &str) {
                 keep = { \"1s\" = \"6h\", \"1m\" = \"7d\" }\nfigures = { \"1m\" = \"40d\", \"1d\" = \"10y\" }\n\
                 [[figure]]\nid = \"orders\"\nmetric = \"orders\"\n[graphite]\naddress = []\n";
     let (launch, mut clock) = Clock::of(Launch::native(toml));
-    clock.stand_at(midnight - 60);
+    stand_at(&mut clock, midnight - 60);
     let tallyd = launch.start();
     let end = midnight + hours * 3_600;
     // Just before and after midnight, the change at one o'clock UTC, and the next midnight; and so many orders each.
@@ -155,7 +117,7 @@ fn changed_day(outcome: &mut Outcome, midnight: i64, what: &str) {
         (end + 3, 100_000),
     ];
     for (at, orders) in moments {
-        clock.stand_at(at);
+        stand_at(&mut clock, at);
         time::sleep(Duration::from_millis(700));
         tallyd.send_udp(format!("orders:{orders}|c").as_bytes());
         time::sleep(Duration::from_millis(1_500));

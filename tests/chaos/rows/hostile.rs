@@ -39,9 +39,28 @@ impl Peak {
     }
 }
 
+/// New names in a datagram of the flood.
+const NAMES_EACH: u64 = 30;
+
+/// Sends datagrams of names that nobody has seen, each with one that everybody knows.
+fn flood(socket: &UnixDatagram, datagrams: u64, mut at: impl FnMut(u64)) {
+    let mut random = fastrand::Rng::with_seed(10);
+    let mut datagram = String::new();
+    for n in 0..datagrams {
+        datagram.clear();
+        for _ in 0..NAMES_EACH {
+            let name = random.u64(..);
+            writeln!(datagram, "app{}.{name:016x}:1|c", name % 7).expect("a string takes all");
+        }
+        datagram.push_str("sentinel.orders:1|c");
+        socket.send(datagram.as_bytes()).expect("it is sent");
+        at(n);
+    }
+}
+
 /// 10 million names that nobody has seen, and one that everybody knows.
 pub(crate) fn names(outcome: &mut Outcome) {
-    const NAMES: u64 = 10_000_000;
+    const DATAGRAMS: u64 = 10_000_000 / NAMES_EACH;
     const MEMORY: u64 = 512 << 20;
     let judge = Judge::watching(|path| {
         path.starts_with("stats.counters.sentinel.") || path.ends_with("tallyd_overflow.count")
@@ -49,26 +68,16 @@ pub(crate) fn names(outcome: &mut Outcome) {
     let toml =
         format!("[limits]\nmemory_max = \"512MiB\"\n[graphite]\naddress = [\"{}\"]\n", judge.address());
     let (_launch, tallyd, socket) = through_a_file(&toml);
-    let mut random = fastrand::Rng::with_seed(10);
-    let (mut peak, mut sentinel, mut lines) = (Peak::default(), 0_u32, 0);
-    let mut datagram = String::new();
-    for n in 0..NAMES / 30 {
-        datagram.clear();
-        for _ in 0..30 {
-            let name = random.u64(..);
-            writeln!(datagram, "app{}.{name:016x}:1|c", name % 7).expect("a string takes all");
-        }
-        datagram.push_str("sentinel.orders:1|c");
-        socket.send(datagram.as_bytes()).expect("it is sent");
-        sentinel += 1;
-        lines += 31;
+    let mut peak = Peak::default();
+    flood(&socket, DATAGRAMS, |n| {
         if n % 5_000 == 0 {
             peak.look(&tallyd);
         }
         if n % 50_000 == 0 {
-            step(&format!("{} names; {}", n * 30, mb(peak.0)));
+            step(&format!("{} names; {}", n * NAMES_EACH, mb(peak.0)));
         }
-    }
+    });
+    let (sentinel, lines) = (DATAGRAMS, DATAGRAMS * (NAMES_EACH + 1));
     let entered = |books: &Books| books.counted + books.refused_total();
     wait_until(Duration::from_secs(60), || entered(&Books::read(&tallyd)) >= lines);
     let over = time::now();
@@ -76,7 +85,7 @@ pub(crate) fn names(outcome: &mut Outcome) {
     outcome.unexplained(lines as i64 - entered(&books) as i64);
     outcome.figure(format!(
         "{} names: counted {}, refused {:?}",
-        lines - u64::from(sentinel),
+        lines - sentinel,
         books.counted,
         books.refused
     ));
@@ -86,7 +95,7 @@ pub(crate) fn names(outcome: &mut Outcome) {
     let all_stated = || folded.is_none_or(|samples| samples as f64 == stated());
     let exact = wait_until(Duration::from_secs(180), || {
         peak.look(&tallyd);
-        judge.sum("sentinel.orders.count") == f64::from(sentinel) && all_stated()
+        judge.sum("sentinel.orders.count") == sentinel as f64 && all_stated()
     });
     let normal = over.elapsed();
     outcome.figure(format!("RSS {} at most, memory_max {}", mb(peak.0), mb(MEMORY)));

@@ -8,7 +8,7 @@
 mod afar;
 mod here;
 
-use crate::support::{Sink, free_port, repository};
+use crate::support::{Sink, free_port, library};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -24,13 +24,7 @@ fn ailing() -> &'static Path {
     static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
     let (_, library) = BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
-        let library = dir.path().join("ailing.so");
-        let mut compiler = Command::new("cc");
-        compiler
-            .args(["-O1", "-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(repository("tests/tools/ailing.c"));
-        assert!(compiler.status().expect("a C compiler, as Rust needs it to link").success());
+        let library = library("ailing.c", dir.path());
         (dir, library)
     });
     library

@@ -3,6 +3,7 @@
 use super::long;
 use super::nodes::{SETTLED, Truth, node, status};
 use super::server::{APPEND, Server};
+use crate::support::clock::Clock;
 use crate::support::process::{Process, signal};
 use crate::support::{Launch, Sink, Tallyd, free_port, http, repository, time, wait_until};
 use serde_json::Value;
@@ -12,14 +13,9 @@ use std::time::Duration;
 
 /// A launch whose wall clock is so many seconds ahead.
 fn ahead(launch: Launch, seconds: i64) -> Launch {
-    let library = launch.dir().join("jumping.so");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(repository("tests/tools/jumping.c"));
-    assert!(compiler.status().expect("a C compiler, as Rust needs it to link").success());
-    let file = launch.dir().join("ahead");
-    std::fs::write(&file, (seconds * 1_000_000_000).to_ne_bytes()).unwrap();
-    let text = |path: std::path::PathBuf| path.display().to_string();
-    launch.env("LD_PRELOAD", &text(library)).env("JUMPING_CLOCK", &text(file))
+    let (launch, mut clock) = Clock::of(launch);
+    clock.jump(seconds * 1_000);
+    launch
 }
 
 fn skew_is_said(node: &Tallyd, seconds: i64) -> bool {

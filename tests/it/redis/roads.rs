@@ -2,50 +2,26 @@
 
 use super::nodes::{SETTLED, Truth, node, status};
 use super::server::{APPEND, Server, cli};
+use crate::support::certificate::certify;
 use crate::support::process::Process;
 use crate::support::{Launch, Sink, free_port, wait_until};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A certificate authority, and a certificate of its for 127.0.0.1.
-struct Certificates {
-    dir: TempDir,
-}
-
-impl Certificates {
-    fn make() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let request = |key: &str, cert: &str, more: &[&str]| {
-            let mut openssl = Command::new("openssl");
-            openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
-            openssl.args(["-subj", "/CN=tallyd test", "-days", "2", "-keyout", key, "-out", cert]);
-            let output = openssl.args(more).current_dir(dir.path()).output().expect("openssl runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
-        request("ca.key", "ca.pem", &[]);
-        let server = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"];
-        request("key.pem", "cert.pem", &[&server[..], &["-addext", "subjectAltName=IP:127.0.0.1"]].concat());
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
 #[test]
 fn a_redis_over_tls_counts_what_was_sent_and_a_stranger_is_told() {
-    let (certificates, graphite, port) = (Certificates::make(), Sink::start(), free_port());
-    let path = |name: &str| certificates.path(name).display().to_string();
-    let (port_text, ca, cert, key) = (port.to_string(), path("ca.pem"), path("cert.pem"), path("key.pem"));
+    let (dir, graphite, port) = (tempfile::tempdir().unwrap(), Sink::start(), free_port());
+    certify(dir.path());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (port_text, cert, key) = (port.to_string(), path("cert.pem"), path("key.pem"));
     let mut args = vec!["--tls-port", &port_text, "--tls-auth-clients", "no"];
-    args.extend(["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca]);
+    args.extend(["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert]);
     args.extend(APPEND);
     let mut redis = Server::start(&args);
-    let url = format!("rediss://127.0.0.1:{port}/0?ca={ca}");
+    let url = format!("rediss://127.0.0.1:{port}/0?ca={cert}");
     let launches = [(); 2].map(|()| node(&url, Some(&graphite), ""));
     let nodes = launches.each_ref().map(Launch::start);
     let mut truth = Truth::default();
@@ -56,7 +32,7 @@ fn a_redis_over_tls_counts_what_was_sent_and_a_stranger_is_told() {
     truth.load(&nodes.each_ref(), Duration::from_secs(1));
     truth.await_queries(&nodes[1]);
     truth.await_graphite(&graphite);
-    // Without its authority nobody believes that server, and it is said why nothing arrives.
+    // Without its certificate nobody believes that server, and it is said why nothing arrives.
     let other = node(&format!("rediss://127.0.0.1:{port}"), None, "").start();
     let mut said = String::new();
     let told = wait_until(SETTLED, || {

@@ -4,7 +4,7 @@
 //! until the server closes) and chunked bodies; redirects, TLS and keep-alive are none of its business.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -54,6 +54,15 @@ pub(crate) fn request(
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP reply"))
+}
+
+/// The head of an answer, up to and with the empty line, and its status.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> (u16, String) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "the answer ends in its head: {head}");
+    }
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head)
 }
 
 /// Percent-encodes all but letters, digits and `-_.~`.

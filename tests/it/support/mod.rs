@@ -5,7 +5,9 @@
 //! directory, on free ports, and ends what it started when it is dropped.
 
 pub(crate) mod carbon;
+pub(crate) mod certificate;
 pub(crate) mod clients;
+pub(crate) mod clock;
 pub(crate) mod http;
 pub(crate) mod port;
 pub(crate) mod process;
@@ -21,13 +23,23 @@ pub(crate) use sink::Sink;
 pub(crate) use tallyd::{Launch, Tallyd};
 pub(crate) use time::wait_until;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 /// A path inside the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A library that stands before the system's (`LD_PRELOAD`), built from a file of tests/tools into a directory.
+pub(crate) fn library(source: &str, dir: &Path) -> PathBuf {
+    let library = dir.join(source).with_extension("so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library);
+    compiler.arg(repository("tests/tools").join(source));
+    assert!(compiler.status().expect("a C compiler, as Rust needs it to link").success());
+    library
 }
 
 /// The Python that has the statsd clients, started without its own settings from the environment.
