@@ -136,8 +136,11 @@ pub fn raise_descriptor_limit() -> Option<u64> {
 /// What this process takes of the machine's memory, in bytes; `None` where the system does not say.
 #[must_use]
 pub fn resident_bytes() -> Option<usize> {
-    // The line `VmRSS:    12345 kB`.
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    use std::io::Read;
+    // The line `VmRSS:    12345 kB`, in the first two kilobytes; asked at every tick, hence in one read.
+    let mut text = [0; 2_048];
+    let length = std::fs::File::open("/proc/self/status").ok()?.read(&mut text).ok()?;
+    let text = String::from_utf8_lossy(text.get(..length)?);
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<usize>().ok().map(|kib| kib * 1_024)
 }

@@ -141,7 +141,7 @@ impl Flusher {
             store: parts.store,
             safe: parts.safe,
             books: parts.books,
-            own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None },
+            own: Own { prefix: parts.own_prefix, dialect: parts.dialect, stamped: None, stated: None },
             senders: Senders::new(),
             memory: Memory::new(parts.options.memory_bytes_max),
             asked: Vec::new(),
@@ -176,7 +176,10 @@ impl Flusher {
                     done.send(()).ok();
                 }
                 Ok(Command::Request(request)) => self.keyed.wait(*request),
-                Ok(Command::OwnPrefix(prefix)) => self.own.prefix = prefix,
+                Ok(Command::OwnPrefix(prefix)) => {
+                    self.own.prefix = prefix;
+                    self.own.stated = None;
+                }
                 Ok(Command::Count(series, tally)) => self.asked.push((series, tally)),
                 Ok(Command::Drain(done)) => {
                     self.drain();
@@ -287,7 +290,7 @@ impl Flusher {
         if intake.packets > 0 {
             self.books.last_packet_ms.store(now, Ordering::Relaxed);
         }
-        batches.own(self.own.counters(&intake));
+        batches.own(self.own.counters(&intake, bucket));
         batches.own(std::mem::take(&mut self.asked));
         if due == bucket + self.options.bucket.ms() {
             batches.own(self.own.timestamp_lag(due, self.options.bucket));

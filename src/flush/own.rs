@@ -11,29 +11,34 @@ pub(super) struct Own {
     pub(super) prefix: String,
     pub(super) dialect: Dialect,
     pub(super) stamped: Option<i64>,
+    /// The bucket in which those that are always there were stated.
+    pub(super) stated: Option<WallMs>,
 }
 
 impl Own {
-    /// statsd's three counters, always; in our dialect also what it does not count, once there is any.
-    pub(super) fn counters(&self, intake: &Intake) -> Vec<(Series, Tally)> {
-        let counter = |name: &str, count: u64| {
-            let series = Series::new(Kind::Counter, &format!("{}.{name}", self.prefix));
-            (series, Tally::Counter(Sum::from_count(count)))
-        };
-        let mut counters = vec![
-            counter("bad_lines_seen", intake.bad_lines()),
-            counter("packets_received", intake.packets),
-            counter("metrics_received", intake.lines),
-        ];
-        if self.dialect == Dialect::Native {
-            counters.push(counter("kernel_drops", intake.kernel_drops));
-            if intake.overflow > 0 {
-                counters.push(counter("overflow", intake.overflow));
+    /// statsd's three counters, in every bucket; in our dialect also what it does not count, once there is any. What
+    /// is nothing is said once a bucket and not at every tick: a process at rest writes nothing.
+    pub(super) fn counters(&mut self, intake: &Intake, bucket: WallMs) -> Vec<(Series, Tally)> {
+        let first = self.stated.replace(bucket) != Some(bucket);
+        let native = self.dialect == Dialect::Native;
+        let mut counters = Vec::new();
+        let mut counter = |name: &str, count: u64, always: bool| {
+            if count > 0 || always {
+                let series = Series::new(Kind::Counter, &format!("{}.{name}", self.prefix));
+                counters.push((series, Tally::Counter(Sum::from_count(count))));
             }
-            let refused = Refusal::ALL.iter().zip(intake.refused).filter(|(_, count)| *count > 0);
-            counters.extend(
-                refused.map(|(reason, count)| counter(&format!("refused.{}", reason.label()), count)),
-            );
+        };
+        counter("bad_lines_seen", intake.bad_lines(), first);
+        counter("packets_received", intake.packets, first);
+        counter("metrics_received", intake.lines, first);
+        if native {
+            counter("kernel_drops", intake.kernel_drops, first);
+            counter("overflow", intake.overflow, false);
+            for (reason, count) in Refusal::ALL.iter().zip(intake.refused) {
+                if count > 0 {
+                    counter(&format!("refused.{}", reason.label()), count, false);
+                }
+            }
         }
         counters
     }
