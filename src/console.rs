@@ -6,7 +6,8 @@
 //!
 //! Dumps are JavaScript object literals with one metric on each line, which is what existing checks count.
 //! A command ends at its newline; what comes without one counts after a moment's silence, since the original
-//! takes each packet for a command. A browser that was led here says `GET …`: we hang up.
+//! takes each packet for a command. A browser that was led here says `GET …`, or shakes hands for TLS in bytes that are
+//! no text: we hang up.
 
 use crate::clock::Clock;
 use crate::health::Books;
@@ -130,7 +131,8 @@ impl Console {
         let mut words = command.trim().split(' ');
         let verb = words.next().unwrap_or("").to_owned();
         let names: Vec<String> = words.map(str::to_owned).collect();
-        if verb == "quit" || VERBS.contains(&verb.as_str()) {
+        let is_text = !command.contains(|c: char| c.is_control() && !c.is_whitespace());
+        if verb == "quit" || VERBS.contains(&verb.as_str()) || !is_text {
             return Next::HangUp;
         }
         let kind = match verb.as_str() {

@@ -315,6 +315,7 @@ fn ingest_options(ingest: Ingest, limits: &Limits, grammar: Grammar, dump_lines:
         receive_buffer: ingest.receive_buffer,
         allow: ingest.allow,
         sender_rate: limits.sender_rate,
+        sender_connections: limits.sender_connections,
         datagram_bytes_max: limits.datagram_bytes_max,
         grammar,
         dump_lines,

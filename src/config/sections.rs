@@ -62,6 +62,7 @@ pub(super) struct Limits {
     pub(super) tags_max: usize,
     pub(super) datagram_bytes_max: usize,
     pub(super) sender_rate: usize,
+    pub(super) sender_connections: usize,
 }
 
 pub(super) fn ingest(section: &mut Section<'_, '_>) -> Ingest {
@@ -282,6 +283,7 @@ pub(super) fn bounds(section: &mut Section<'_, '_>) -> Limits {
             size(512..=limits::DATAGRAM_BYTES_MAX as u64),
         ),
         sender_rate: section.value("sender_rate", 0, count(0..=limits::SENDER_RATE_MAX)),
+        sender_connections: section.value("sender_connections", 0, count(0..=limits::STREAM_CONNECTIONS_MAX)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Receive, parse, record: UDP, TCP and Unix sockets.
 
+mod places;
 pub mod rate;
 pub mod receive;
 pub mod signed;
@@ -42,6 +43,8 @@ pub struct Options {
     pub allow: Vec<IpNet>,
     /// Lines a second that one address may send (`limits.sender_rate`); 0 is as many as it likes.
     pub sender_rate: usize,
+    /// TCP connections that one address may have (`limits.sender_connections`); 0 is as many as there are places.
+    pub sender_connections: usize,
     /// Largest datagram read whole, in bytes (`limits.datagram_bytes_max`).
     pub datagram_bytes_max: usize,
     /// Whose grammar.

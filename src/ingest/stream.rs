@@ -2,10 +2,11 @@
 //!
 //! In come connections within the limit, from allowed senders; out go complete lines. A line that is longer
 //! than the limit is skipped to its newline and refused; what follows the last newline when a connection
-//! ends was cut off and is refused too. A client that resets or stalls disturbs nobody: whoever opens a connection
-//! or begins a line has some seconds to end a line, and where all places are taken, a newcomer gets that of the
-//! connection which has waited longest without one.
+//! ends was cut off and is refused too. Who begins with a request of HTTP is a browser that a page has led here, with
+//! lines of that page's in the body: it is hung up on. A client that resets or stalls disturbs nobody: whoever opens a connection
+//! or begins a line has some seconds to end a line, and gives way to others meanwhile (`places.rs`).
 
+use super::places::{Place, Places};
 use super::receive::Receiver;
 use super::udp::is_allowed;
 use crate::clock;
@@ -15,19 +16,17 @@ use crate::sys::Waker;
 use crate::tls::Tls;
 use ipnet::IpNet;
 use memchr::{memchr, memrchr};
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::collections::btree_map::OccupiedEntry;
+use std::cell::RefCell;
 use std::future::{Future, ready};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout_at};
 
@@ -50,6 +49,8 @@ pub struct StreamThread {
     pub receiver: Receiver,
     /// Who may connect by TCP; empty is everybody.
     pub allow: Arc<[IpNet]>,
+    /// Connections of one address at a time; 0 is as many as there are places.
+    pub sender_connections: usize,
     /// Wakes the thread for a tick or a stop.
     pub waker: Arc<Waker>,
     /// Set before the last wake-up.
@@ -59,10 +60,7 @@ pub struct StreamThread {
 /// What the tasks of the thread share.
 struct Shared {
     receiver: RefCell<Receiver>,
-    connections: Cell<usize>,
-    /// Connections that have not ended a line yet, by their numbers, with what tells them to make room.
-    silent: RefCell<BTreeMap<u64, (Instant, oneshot::Sender<()>)>>,
-    accepted: Cell<u64>,
+    places: RefCell<Places>,
     /// Becomes true when connections shall count what they hold as cut off, and end.
     stopping: watch::Sender<bool>,
     allow: Arc<[IpNet]>,
@@ -78,9 +76,7 @@ impl StreamThread {
     async fn serve(self) -> io::Result<()> {
         let shared = Rc::new(Shared {
             receiver: RefCell::new(self.receiver),
-            connections: Cell::new(0),
-            silent: RefCell::default(),
-            accepted: Cell::new(0),
+            places: RefCell::new(Places::new(self.sender_connections)),
             stopping: watch::Sender::new(false),
             allow: self.allow,
         });
@@ -112,7 +108,7 @@ impl StreamThread {
         shared.stopping.send_replace(true);
         // Connections end when they next run; a few turns of this thread and they have.
         for _ in 0..=limits::STREAM_CONNECTIONS_MAX {
-            if shared.connections.get() == 0 {
+            if shared.places.borrow().taken() == 0 {
                 break;
             }
             tokio::task::yield_now().await;
@@ -181,55 +177,44 @@ impl Shared {
         opening: impl Future<Output = io::Result<S>> + 'static,
         sender: Sender,
     ) {
-        if self.connections.get() >= limits::STREAM_CONNECTIONS_MAX && !self.make_room() {
-            return sender.refuse(&mut self.receiver.borrow_mut(), Refusal::ConnectionLimit, b"");
-        }
-        self.connections.set(self.connections.get() + 1);
-        let number = self.accepted.get();
-        self.accepted.set(number + 1);
-        let (told, mut make_room) = oneshot::channel();
-        self.silent.borrow_mut().insert(number, (clock::monotonic_now(), told));
+        let place = match self.places.borrow_mut().take(sender.from) {
+            Ok(place) => place,
+            Err(reason) => return sender.refuse(&mut self.receiver.borrow_mut(), reason, b""),
+        };
         let shared = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let mut framer = Framer::default();
-            let mut stopped = shared.stopping.subscribe();
-            let mut gave_way = false;
-            let work = async {
-                match opening.await {
-                    Ok(stream) => shared.read_lines(stream, &sender, &mut framer, number).await,
-                    Err(_) => sender.refuse(&mut shared.receiver.borrow_mut(), Refusal::TlsHandshake, b""),
-                }
-            };
-            tokio::select! {
-                () = work => {}
-                // An error is the end of the thread, which is a stop too.
-                _ = stopped.wait_for(|stopped| *stopped) => {}
-                Ok(()) = &mut make_room => gave_way = true,
-            }
-            let mut receiver = shared.receiver.borrow_mut();
-            framer.end(&mut receiver, &sender);
-            if gave_way {
-                // Its place was given away when it was told.
-                return sender.refuse(&mut receiver, Refusal::ConnectionLimit, b"");
-            }
-            shared.silent.borrow_mut().remove(&number);
-            shared.connections.set(shared.connections.get() - 1);
-        });
+        tokio::task::spawn_local(async move { shared.attend(opening, sender, place).await });
     }
 
-    /// Takes the place of the connection that has waited longest without a line, if it has waited at all.
-    fn make_room(&self) -> bool {
-        let mut silent = self.silent.borrow_mut();
-        let patience = Duration::from_millis(limits::STREAM_SILENT_MS);
-        let oldest = silent.first_entry().filter(|oldest| clock::elapsed(oldest.get().0) >= patience);
-        let Some((_, told)) = oldest.map(OccupiedEntry::remove) else {
-            return false;
+    /// One connection, from its place to its end.
+    async fn attend<S: AsyncRead + Unpin>(
+        &self,
+        opening: impl Future<Output = io::Result<S>>,
+        sender: Sender,
+        mut place: Place,
+    ) {
+        let mut framer = Framer::default();
+        let mut stopped = self.stopping.subscribe();
+        let mut gave_way = None;
+        let work = async {
+            match opening.await {
+                Ok(stream) => self.read_lines(stream, &sender, &mut framer, place.number).await,
+                Err(_) => sender.refuse(&mut self.receiver.borrow_mut(), Refusal::TlsHandshake, b""),
+            }
         };
-        let gave_way = told.send(()).is_ok();
-        if gave_way {
-            self.connections.set(self.connections.get() - 1);
+        tokio::select! {
+            () = work => {}
+            // An error is the end of the thread, which is a stop too.
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            Ok(reason) = &mut place.given_away => gave_way = Some(reason),
         }
-        gave_way
+        // It may have ended by itself when it had just been told.
+        let gave_way = gave_way.or_else(|| place.given_away.try_recv().ok());
+        let mut receiver = self.receiver.borrow_mut();
+        framer.end(&mut receiver, &sender);
+        match gave_way {
+            Some(reason) => sender.refuse(&mut receiver, reason, b""),
+            None => self.places.borrow_mut().give_back(place.number, place.from),
+        }
     }
 
     /// Reads until the peer ends, fails, says nothing for too long, or does not end a line.
@@ -250,12 +235,15 @@ impl Shared {
                 Ok(Ok(bytes)) => {
                     let was_inside = framer.is_inside_a_line();
                     let mut receiver = self.receiver.borrow_mut();
-                    let ended = framer.push(buffer.get(..bytes).unwrap_or(b""), &mut receiver, sender);
+                    let Some(ended) = framer.push(buffer.get(..bytes).unwrap_or(b""), &mut receiver, sender)
+                    else {
+                        return sender.refuse(&mut receiver, Refusal::HttpRequest, b"");
+                    };
                     if receiver.recorder().tick_begun() {
                         receiver.recorder().hand_over();
                     }
                     if ended {
-                        self.silent.borrow_mut().remove(&number);
+                        self.places.borrow_mut().heard(number);
                     }
                     // Who sends a byte now and then is in the same line still.
                     if !framer.is_inside_a_line() {
@@ -278,7 +266,12 @@ struct Framer {
     partial: Vec<u8>,
     /// Inside a line that was too long.
     skipping: bool,
+    /// Lines that have ended, as far as these may be the head of a request.
+    lines: u8,
 }
+
+/// Lines that a request of HTTP is known by: its first one, and `Host`, which browsers put next.
+const HEAD_LINES: u8 = 2;
 
 impl Framer {
     /// Whether the end of a line has still to come.
@@ -286,27 +279,34 @@ impl Framer {
         self.skipping || !self.partial.is_empty()
     }
 
-    /// Takes what was read; says whether a line ended in it.
-    fn push(&mut self, mut bytes: &[u8], receiver: &mut Receiver, sender: &Sender) -> bool {
+    /// Takes what was read; says whether a line ended in it, or nothing where it is no lines but a request of HTTP.
+    fn push(&mut self, mut bytes: &[u8], receiver: &mut Receiver, sender: &Sender) -> Option<bool> {
         let mut ended = false;
         if self.skipping {
             let Some(end) = memchr(b'\n', bytes) else {
-                return false;
+                return Some(false);
             };
             self.skipping = false;
+            self.lines = self.lines.saturating_add(1);
             ended = true;
             bytes = bytes.get(end + 1..).unwrap_or(b"");
         }
         if let Some(end) = memrchr(b'\n', bytes) {
             ended = true;
             let (whole, tail) = bytes.split_at(end + 1);
-            if self.partial.is_empty() {
-                receiver.packet_from(sender.from, whole, false, &sender.name);
+            let mut joined = std::mem::take(&mut self.partial);
+            let lines = if joined.is_empty() {
+                whole
             } else {
-                self.partial.extend_from_slice(whole);
-                receiver.packet_from(sender.from, &self.partial, false, &sender.name);
-                self.partial.clear();
+                joined.extend_from_slice(whole);
+                &joined
+            };
+            if self.is_request(lines) {
+                return None;
             }
+            receiver.packet_from(sender.from, lines, false, &sender.name);
+            joined.clear();
+            self.partial = joined;
             bytes = tail;
         }
         if self.partial.len() + bytes.len() > limits::STREAM_LINE_BYTES_MAX {
@@ -318,7 +318,18 @@ impl Framer {
         } else {
             self.partial.extend_from_slice(bytes);
         }
-        ended
+        Some(ended)
+    }
+
+    /// Whether these lines, if they are a connection's first, are the head of a request.
+    fn is_request(&mut self, text: &[u8]) -> bool {
+        let left = usize::from(HEAD_LINES.saturating_sub(self.lines));
+        text.split_inclusive(|byte| *byte == b'\n').take(left).any(|line| {
+            self.lines += 1;
+            let line = line.trim_ascii_end();
+            let names_host = line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:"));
+            line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") || self.lines > 1 && names_host
+        })
     }
 
     fn end(&mut self, receiver: &mut Receiver, sender: &Sender) {

@@ -88,6 +88,7 @@ impl<'a> IngestThreads<'a> {
                 unix: std::mem::take(&mut bound.unix_streams),
                 receiver,
                 allow,
+                sender_connections: self.config.ingest.sender_connections,
                 waker,
                 stop: Arc::clone(&self.stop),
             };

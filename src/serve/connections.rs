@@ -5,7 +5,8 @@
 //! needs no timer of ours for each; one that sends no request in time ends too.
 
 use super::access::Peer;
-use super::live::Guests;
+use super::live::{Full, Guest, Guests};
+use crate::health::Books;
 use crate::tls::Tls;
 use crate::{limits, sys};
 use axum::Router;
@@ -20,6 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,7 +33,7 @@ use tower_service::Service as _;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections for ever.
-pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<Tls>>) {
+pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<Tls>>, books: Arc<Books>) {
     let guests = Guests::new(limits::HTTP_CONNECTIONS_MAX, limits::HTTP_CONNECTIONS_PER_ADDRESS_MAX);
     tokio::spawn(give_memory_back(guests.clone()));
     loop {
@@ -44,7 +46,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc
             }
         };
         // Whoever finds no place is hung up on: waiting in the kernel's queue would hold up everybody.
-        let Some(guest) = guests.admit(counted(peer.ip())) else { continue };
+        let Some(guest) = enter(&guests, peer.ip(), &books) else { continue };
         prepare(&stream);
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
@@ -56,6 +58,17 @@ pub(super) async fn serve(listener: TcpListener, router: Router, tls: Option<Arc
             drop(guest);
         });
     }
+}
+
+/// A place for a connection from there, if there is one; who finds none is in the books.
+fn enter(guests: &Guests, peer: IpAddr, books: &Books) -> Option<Guest> {
+    let refused = match guests.admit(counted(peer)) {
+        Ok(guest) => return Some(guest),
+        Err(Full::All) => &books.http_refused,
+        Err(Full::Address) => &books.http_refused_of_sender,
+    };
+    refused.fetch_add(1, Ordering::Relaxed);
+    None
 }
 
 /// Whoever shakes no hands in time has had a place for as long.
@@ -137,4 +150,21 @@ fn counted(peer: IpAddr) -> Option<IpAddr> {
 fn prepare(stream: &TcpStream) {
     stream.set_nodelay(true).ok();
     setsockopt(stream, sockopt::TcpUserTimeout, &limits::HTTP_UNREAD_MS).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::read;
+
+    #[test]
+    fn who_finds_no_place_is_counted_with_the_reason() {
+        let (guests, books) = (Guests::new(3, 1), Books::default());
+        let [away, here] = ["192.0.2.1", "::ffff:127.0.0.1"].map(|address| address.parse().unwrap());
+        let _first = enter(&guests, away, &books).unwrap();
+        assert!(enter(&guests, away, &books).is_none());
+        let _ours = [(); 2].map(|()| enter(&guests, here, &books).unwrap());
+        assert!(enter(&guests, here, &books).is_none(), "all places are taken");
+        assert_eq!((read(&books.http_refused), read(&books.http_refused_of_sender)), (1, 1));
+    }
 }

@@ -127,7 +127,7 @@ pub struct Server {
 impl Server {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, options: Options) {
-        let tls = self.tls.clone();
+        let (tls, books) = (self.tls.clone(), Arc::clone(&self.books));
         let (tokens, links) = (Arc::clone(&self.tokens), Arc::clone(&self.links));
         let access = Arc::new(Access::new(&options, tokens, links, self.clock.clone()));
         let live = live::Live::start(&self);
@@ -162,7 +162,7 @@ impl Server {
             .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; /api/v1/ lists what there is\n") })
             .layer(axum::middleware::from_fn_with_state(access, access::identify))
             .with_state(self);
-        connections::serve(listener, router, tls).await;
+        connections::serve(listener, router, tls, books).await;
     }
 
     /// Whether a page's figures are looked at, and what they are made of ticks: only then is the page live.

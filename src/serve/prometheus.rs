@@ -70,6 +70,12 @@ fn ingest(server: &Server) {
     for reason in Refusal::ALL {
         counter!("tallyd_refused_total", "reason" => reason.label()).absolute(books.refused(reason));
     }
+    describe_counter!("tallyd_http_refused_total", "HTTP connections hung up on at once, by reason.");
+    for (reason, refused) in
+        [("connection_limit", &books.http_refused), ("sender_connections", &books.http_refused_of_sender)]
+    {
+        counter!("tallyd_http_refused_total", "reason" => reason).absolute(read(refused));
+    }
 }
 
 fn pipeline(server: &Server) {

@@ -45,6 +45,8 @@ pub(super) struct Status {
     refused: BTreeMap<&'static str, u64>,
     refused_total: u64,
     last_refused: BTreeMap<&'static str, LastRefused>,
+    /// HTTP connections that were hung up on at once, by reason.
+    http_refused: BTreeMap<&'static str, u64>,
     /// Datagrams that the kernel dropped before we could read them.
     kernel_drops: u64,
     series: u64,
@@ -275,6 +277,10 @@ pub(super) fn status(server: &Server) -> Status {
         refused_total: refused.values().sum(),
         refused,
         last_refused: last_refused.collect(),
+        http_refused: BTreeMap::from([
+            ("connection_limit", read(&books.http_refused)),
+            ("sender_connections", read(&books.http_refused_of_sender)),
+        ]),
         kernel_drops: read(&books.kernel_drops),
         series: books.series.load(Ordering::Relaxed),
         overflow: Overflow {

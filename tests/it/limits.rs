@@ -5,7 +5,7 @@ use crate::books::{Books, seconds};
 use crate::support::sink::sum_of;
 use crate::support::{Sink, long, raise_descriptors, time};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// A bucket of a second, its grace and a busy machine.
@@ -139,6 +139,53 @@ fn a_sender_beyond_its_rate_is_refused_and_the_others_are_not() {
     let books = Books::wait_total(&tallyd, 14_200);
     let seconds = started.elapsed().as_secs() + 1;
     assert!(books.counted <= 200 + 1_000 * (seconds + 1) + 2_000, "{} in {seconds} s", books.counted);
+}
+
+/// A connection from this address of ours, that has said this.
+fn connected_from(last: u8, port: u16, said: &[u8]) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(ARRIVES)).unwrap();
+    // It may be closed already.
+    stream.write_all(said).ok();
+    stream
+}
+
+fn is_hung_up(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn one_address_takes_no_more_connections_than_it_may_and_the_others_have_theirs() {
+    let tallyd = seconds("127.0.0.1:9", "[limits]\nsender_connections = 3").with_tcp().start();
+    let port = tallyd.ports.statsd;
+    let _said = [(); 2].map(|()| connected_from(1, port, b"greedy:1|c\n"));
+    let mut silent = connected_from(1, port, b"half.a.line:1");
+    Books::wait(&tallyd, |books| books.counted == 2);
+    // Its third says nothing, and makes room for a fourth when it has had its time.
+    let mut tried = Vec::new();
+    let let_in = time::wait_until(ARRIVES, || {
+        tried.push(connected_from(1, port, b"greedy:1|c\n"));
+        let told = |books: &Books| {
+            books.counted == 3 || books.refused_for("sender_connections") >= tried.len() as u64
+        };
+        let books = Books::wait(&tallyd, told);
+        time::sleep(Duration::from_millis(100));
+        books.counted == 3
+    });
+    assert!(let_in && is_hung_up(&mut silent));
+    assert!(is_hung_up(&mut connected_from(1, port, b"greedy:1|c\n")));
+    let _others = [(); 3].map(|()| connected_from(2, port, b"modest:1|c\n"));
+    let books = Books::wait(&tallyd, |books| books.counted == 6);
+    // All that were tried but the last, the silent one with its half of a line, and the one after.
+    let refused = tried.len() as u64 + 1;
+    assert_eq!((books.refused_for("sender_connections"), books.refused_for("unterminated")), (refused, 1));
+    assert_eq!(books.refused_total(), refused + 1, "{:?}", books.refused);
 }
 
 #[test]

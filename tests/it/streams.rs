@@ -132,6 +132,37 @@ fn a_client_that_resets_disturbs_nobody() {
     Books::wait(&tallyd, |books| books.counted > counted);
 }
 
+/// A page elsewhere may have a browser send what it likes as a body, to any port, and not read the answer.
+#[test]
+fn a_browser_that_a_page_leads_to_a_stream_counts_nothing() {
+    let tallyd = tcp("127.0.0.1:9").start();
+    let body = "\r\n\r\nrevenue:4900|c\nrevenue:4900|c\n";
+    let long = "a".repeat(200_000);
+    let heads = [
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1".to_owned(),
+        "GET /revenue:1|c HTTP/1.0\r\n".to_owned(),
+        // The first line is refused for its length, the second tells.
+        format!("POST /{long} HTTP/1.1\r\nHost: 127.0.0.1"),
+        format!("POST /{} HTTP/1.1\r\nhost: 127.0.0.1", &long[..16_384 - 10]),
+    ];
+    for (head, apart) in heads.iter().flat_map(|head| [(head, false), (head, true)]) {
+        let mut stream = connect(&tallyd);
+        let request = format!("{head}{body}").into_bytes();
+        let (first, second) = request.split_at(if apart { 12 } else { request.len() });
+        // It may be hung up on before all is written.
+        if stream.write_all(first).is_ok() && apart {
+            time::sleep(APART);
+            stream.write_all(second).ok();
+        }
+        assert!(is_closed(&stream), "{head:.40}");
+    }
+    let mut stream = connect(&tallyd);
+    // What ends so on a later line is a line like any other.
+    stream.write_all(b"orders:1|c\norders:1|c\nx HTTP/1.1\norders:1|c\n").unwrap();
+    let books = Books::wait(&tallyd, |books| books.counted == 3 && books.refused_for("http_request") == 8);
+    books.assert_refused(&[("http_request", 8), ("line_too_long", 2), ("no_type", 1)]);
+}
+
 #[test]
 fn connections_beyond_the_limit_are_closed_and_counted() {
     raise_descriptors();

@@ -233,3 +233,40 @@ fn dependencies_say_why_they_are_there() {
     }
     assert!(count > 20, "only {count} dependencies were found");
 }
+
+/// docs/security.md names the test of each claim: none may be renamed or go without it.
+#[test]
+fn the_tests_that_the_security_document_names_are_there() {
+    fn read(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with(".cache") {
+                read(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut source = String::new();
+    for folder in ["src", "tests/it"] {
+        read(&root.join(folder), &mut source);
+    }
+    let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let (_, table) = text.split_once("## What is tested").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let claims: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(claims.len() >= 15, "{claims:#?}");
+    for claim in claims {
+        let named = claim.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        let words = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let tests: Vec<&str> = named.filter(words).collect();
+        assert!(!tests.is_empty() || claim.contains("`make "), "no test is named: {claim}");
+        for test in tests {
+            assert!(
+                source.contains(&format!("fn {test}()")),
+                "docs/security.md names {test}, which is not there"
+            );
+        }
+    }
+}

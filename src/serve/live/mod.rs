@@ -13,7 +13,7 @@ mod body;
 mod frame;
 mod places;
 
-pub(super) use places::Guests;
+pub(super) use places::{Full, Guest, Guests};
 
 use super::Server;
 use super::access::{Peer, Who};

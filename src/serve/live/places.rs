@@ -25,6 +25,15 @@ struct Here {
     each: HashMap<IpAddr, usize>,
 }
 
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::serve) enum Full {
+    /// All are taken.
+    All,
+    /// This address has all it may have.
+    Address,
+}
+
 /// One of them; its place is free again when this is dropped.
 pub(in crate::serve) struct Guest {
     counts: Arc<Counts>,
@@ -37,21 +46,21 @@ impl Guests {
     }
 
     /// Takes a place, if there is one; `None` counts for no address.
-    pub(in crate::serve) fn admit(&self, asker: Option<IpAddr>) -> Option<Guest> {
+    pub(in crate::serve) fn admit(&self, asker: Option<IpAddr>) -> Result<Guest, Full> {
         // A thread that panicked left whole numbers behind.
         let mut here = self.0.here.lock().unwrap_or_else(PoisonError::into_inner);
         if here.all >= self.0.all_max {
-            return None;
+            return Err(Full::All);
         }
         if let Some(address) = asker {
             let own = here.each.entry(address).or_default();
             if *own >= self.0.each_max {
-                return None;
+                return Err(Full::Address);
             }
             *own += 1;
         }
         here.all += 1;
-        Some(Guest { counts: Arc::clone(&self.0), asker })
+        Ok(Guest { counts: Arc::clone(&self.0), asker })
     }
 
     /// How many are here.
@@ -86,7 +95,7 @@ impl Places {
     }
 
     pub(super) fn take(&self, asker: Option<IpAddr>) -> Option<Place> {
-        self.0.admit(asker).map(Place)
+        self.0.admit(asker).ok().map(Place)
     }
 }
 
@@ -110,12 +119,12 @@ mod tests {
         let [one, other] = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().ok());
         let first = guests.admit(one).unwrap();
         let _second = guests.admit(one).unwrap();
-        assert!(guests.admit(one).is_none(), "the third of one address");
+        assert_eq!(guests.admit(one).err(), Some(Full::Address), "the third of one address");
         let third = guests.admit(None).unwrap();
-        assert!(guests.admit(other).is_none(), "the fourth of all");
+        assert_eq!(guests.admit(other).err(), Some(Full::All), "the fourth of all");
         drop(third);
         let _third = guests.admit(other).unwrap();
-        assert!(guests.admit(None).is_none());
+        assert_eq!(guests.admit(None).err(), Some(Full::All));
         drop(first);
         let _fourth = guests.admit(one).unwrap();
         assert_eq!(guests.0.here.lock().unwrap().each.len(), 2);

@@ -4,7 +4,10 @@
 //! variants are the labels of a counter. Stages add to the books; status, `/metrics` and statsd's own
 //! figures read them. This file knows no stage.
 
-use serde::Serialize;
+mod offenders;
+
+pub use offenders::{Offender, Offenders, OffendingPrefixes, OffendingSenders};
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -69,11 +72,15 @@ pub enum Refusal {
     SignatureLimit,
     /// A connection to `ingest.tls` without a handshake in time.
     TlsHandshake,
+    /// A connection beyond `limits.sender_connections`, closed at once.
+    SenderConnections,
+    /// A stream that begins as a request of HTTP does, hung up on.
+    HttpRequest,
 }
 
 impl Refusal {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::NoType,
         Self::EmptyName,
         Self::BadName,
@@ -102,6 +109,8 @@ impl Refusal {
         Self::Replayed,
         Self::SignatureLimit,
         Self::TlsHandshake,
+        Self::SenderConnections,
+        Self::HttpRequest,
     ];
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -138,6 +147,8 @@ impl Refusal {
             Self::Replayed => "replayed",
             Self::SignatureLimit => "signature_limit",
             Self::TlsHandshake => "tls_handshake",
+            Self::SenderConnections => "sender_connections",
+            Self::HttpRequest => "http_request",
         }
     }
 
@@ -158,6 +169,8 @@ impl Refusal {
                 | Self::Replayed
                 | Self::SignatureLimit
                 | Self::TlsHandshake
+                | Self::SenderConnections
+                | Self::HttpRequest
         )
     }
 }
@@ -255,6 +268,10 @@ pub struct Books {
     /// Datagrams dropped by the kernel.
     pub kernel_drops: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
+    /// HTTP connections hung up on, since all places were taken.
+    pub http_refused: AtomicU64,
+    /// The same, since their address had all it may have.
+    pub http_refused_of_sender: AtomicU64,
     /// Wall time of the last packet, in milliseconds.
     pub last_packet_ms: AtomicI64,
     /// Wall time of the last tick, in milliseconds.
@@ -291,46 +308,6 @@ pub struct Books {
     last_refused: Mutex<BTreeMap<Refusal, Shown>>,
     /// Who sends most; written by the flusher once a second.
     offenders: Mutex<Offenders>,
-}
-
-/// Who sends most, in the last one or two hours: prefixes of names, and addresses. First who has most.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Offenders {
-    /// Under which prefixes.
-    pub prefixes: OffendingPrefixes,
-    /// From which addresses.
-    pub senders: OffendingSenders,
-}
-
-/// Prefixes of names, up to three components, each with what stands below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OffendingPrefixes {
-    /// New series.
-    pub new_series: Vec<Offender>,
-    /// Values counted in overflow series.
-    pub overflow: Vec<Offender>,
-}
-
-/// Addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct OffendingSenders {
-    /// Values counted.
-    pub samples: Vec<Offender>,
-    /// Values, lines or datagrams refused.
-    pub refused: Vec<Offender>,
-    /// Series that were new when they came from there.
-    pub new_series: Vec<Offender>,
-}
-
-/// One of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Offender {
-    /// Which.
-    pub name: String,
-    /// So many, or fewer.
-    pub count: u64,
-    /// So many, or more.
-    pub at_least: u64,
 }
 
 /// What is given up while memory is short, in this order.
