@@ -201,6 +201,8 @@ pub const REDIS_LEASE_MS: u64 = 4_500;
 pub const REDIS_RENEW_MS: u64 = 1_000;
 /// A holder whose last good renewal was sent so long ago holds nothing any more, in milliseconds.
 pub const REDIS_TENURE_MS: u64 = 3_500;
+/// So many buckets of each partition that are over and not sealed are a backlog worth a warning.
+pub const REDIS_DUE_WARNED: u64 = 20;
 /// Bytes of batches on their way to Redis that are held in memory; the journal has the rest.
 pub const REDIS_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// What a producer has applied is remembered for so long after nothing of it could be taken any more, in

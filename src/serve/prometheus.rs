@@ -173,6 +173,8 @@ fn redis(server: &Server) {
     let (all, held) = (sharing.partitions as f64, sharing.held as f64);
     level("tallyd_redis_partitions", Unit::Count, "Parts that series are spread over.", all);
     level("tallyd_redis_partitions_held", Unit::Count, "Those that this node seals and states.", held);
+    let due = sharing.buckets_due as f64;
+    level("tallyd_redis_buckets_due", Unit::Count, "Buckets that are over and not sealed yet.", due);
     let lost = read(&server.books.batches_lost);
     total("tallyd_redis_batches_lost_total", "Batches that Redis lost and no journal has any more.", lost);
 }

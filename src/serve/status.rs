@@ -181,6 +181,8 @@ struct RedisStatus {
     partitions: u64,
     /// Partitions that this node seals and states.
     held: u64,
+    /// Buckets that are over and that nobody has sealed yet.
+    buckets_due: u64,
 }
 
 fn redis_status(server: &Server) -> Option<RedisStatus> {
@@ -193,6 +195,7 @@ fn redis_status(server: &Server) -> Option<RedisStatus> {
         nodes: sharing.nodes,
         partitions: sharing.partitions,
         held: sharing.held,
+        buckets_due: sharing.buckets_due,
     })
 }
 

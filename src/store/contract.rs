@@ -226,6 +226,8 @@ pub struct Sharing {
     pub partitions: u64,
     /// Those of them that this node seals and states.
     pub held: u64,
+    /// Buckets that are over and that nobody has sealed, or amended, yet.
+    pub buckets_due: u64,
 }
 
 /// What stays with a node until the store has confirmed it: the journal, as the sender of a store sees it.

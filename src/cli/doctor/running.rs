@@ -3,6 +3,7 @@
 use super::{PATIENCE, Patient, Report};
 use crate::cli::ask::{ask, bearer, reachable};
 use crate::config::Loaded;
+use crate::limits;
 use serde_json::Value;
 use std::io;
 use std::net::SocketAddr;
@@ -174,6 +175,13 @@ fn kept(report: &mut Report, status: &Value) {
                 store("damaged")
             ),
             "look at the disk (dmesg, smartctl), then stop tallyd and `tallyd restore` the last good backup",
+        );
+    }
+    let (due, partitions) = (store("redis/buckets_due"), store("redis/partitions"));
+    if due > limits::REDIS_DUE_WARNED * partitions {
+        report.finding(
+            format!("{due} buckets are over and not sealed: folding in Redis is behind, and queries are slow"),
+            "look at what Redis spends its time on, and at the way to it; a longer flush.tick is less work (docs/nodes.md)",
         );
     }
     if store("buckets_shed") > 0 {

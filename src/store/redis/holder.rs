@@ -171,7 +171,7 @@ impl Lane {
         Ok(())
     }
 
-    /// How many series there are, from time to time.
+    /// How many series there are, and how many buckets are due, from time to time.
     fn count(&self, held: &mut Held) -> Result<(), Failure> {
         let Some(&any) = self.partitions.first() else {
             return Ok(());
@@ -180,16 +180,21 @@ impl Lane {
             return Ok(());
         }
         held.counted_at = Some(clock::monotonic_now());
+        let (layout, now) = (&self.shared.layout, self.shared.now());
         let mut pipe = Pipe::default();
         for &partition in &self.partitions {
-            pipe.cmd(redis::cmd("HLEN").arg(self.shared.layout.key(partition, "known")).clone());
+            pipe.cmd(redis::cmd("HLEN").arg(layout.key(partition, "known")).clone());
+            pipe.cmd(redis::cmd("ZCOUNT").arg(layout.key(partition, "todo")).arg("-inf").arg(now).clone());
         }
         let answers = held.link.call(any, &pipe)?;
-        for (&partition, answer) in self.partitions.iter().zip(&answers) {
-            if let (Some(series), Some(known)) = (self.shared.series.get(partition), int(answer)) {
-                series.store(known as u64, Ordering::Relaxed);
+        for (&partition, answers) in self.partitions.iter().zip(answers.as_chunks::<2>().0) {
+            for (count, answer) in [&self.shared.series, &self.shared.due].into_iter().zip(answers) {
+                if let (Some(count), Some(found)) = (count.get(partition), int(answer)) {
+                    count.store(found as u64, Ordering::Relaxed);
+                }
             }
         }
+        self.shared.look_at_due();
         Ok(())
     }
 

@@ -451,6 +451,7 @@ impl Store for RedisStore {
             nodes: self.crowd.live(),
             partitions: self.partitions() as u64,
             held: self.crowd.held() as u64,
+            buckets_due: self.shared.buckets_due(),
         })
     }
 

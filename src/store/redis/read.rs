@@ -2,7 +2,9 @@
 //!
 //! A value is what is sealed at its level, what is pending there, and what is pending at every finer level inside it.
 //! `todo` says where anything is pending; where there is something, sealed and pending are read in one transaction,
-//! and read again if a fold has moved something meanwhile to where we did not look.
+//! and read again if a fold has moved something meanwhile to where we did not look. Where much is pending, since folds
+//! are behind, a transaction is of a few buckets only: one that takes Redis longer than an answer may take is asked again
+//! and again, and never answered.
 
 use super::layout::{Bucket, Layout};
 use super::link::{Failure, Link, Pipe, array, failure, pairs};
@@ -21,6 +23,8 @@ use std::sync::atomic::Ordering;
 
 /// Buckets that are read at a time.
 const AT_ONCE: usize = 64;
+/// Buckets with something pending that are read at a time, as far as they can be told apart.
+const PENDING_AT_ONCE: usize = 16;
 /// Attempts to read what a fold does not move meanwhile.
 const ATTEMPTS: usize = 16;
 
@@ -85,6 +89,12 @@ fn buckets_of(
         end: starts.last().map_or(0, |last| layout.ladder.span_of(level, *last).end),
     };
     let mut pending = pending_in(layout, &one(link, partition, &todo(layout, partition))?, level, span);
+    if pending.len() > PENDING_AT_ONCE && starts.len() > 1 {
+        let (first, second) = starts.split_at(starts.len() / 2);
+        let mut found = buckets_of(shared, link, partition, wanted, level, first)?;
+        found.extend(buckets_of(shared, link, partition, wanted, level, second)?);
+        return Ok(found);
+    }
     for _ in 0..ATTEMPTS {
         let mut pipe = Pipe::default();
         let whole = !pending.is_empty();
@@ -202,15 +212,17 @@ pub(super) fn series(
     };
     let mut series: BTreeSet<Series> =
         array(known).iter().filter_map(|field| Layout::series(super::link::text(field)?)).collect();
-    let mut pipe = Pipe::default();
-    for bucket in buckets(layout, todo).into_iter().filter(|bucket| bucket.level == 0) {
-        pipe.cmd(redis::cmd("HVALS").arg(layout.pending(partition, bucket)).clone());
-    }
-    for blobs in &link.call(partition, &pipe)? {
-        for blob in array(blobs).iter().filter_map(super::link::bytes) {
-            series.extend(
-                read_batch(blob).into_iter().flat_map(|batch| batch.entries).map(|(series, _)| series),
-            );
+    let open: Vec<Bucket> = buckets(layout, todo).into_iter().filter(|bucket| bucket.level == 0).collect();
+    for open in open.chunks(PENDING_AT_ONCE) {
+        let mut pipe = Pipe::default();
+        for bucket in open {
+            pipe.cmd(redis::cmd("HVALS").arg(layout.pending(partition, *bucket)).clone());
+        }
+        for blobs in &link.call(partition, &pipe)? {
+            for blob in array(blobs).iter().filter_map(super::link::bytes) {
+                let batches = read_batch(blob).into_iter().flat_map(|batch| batch.entries);
+                series.extend(batches.map(|(series, _)| series));
+            }
         }
     }
     Ok(series)

@@ -5,6 +5,7 @@ use super::layout::Layout;
 use super::link::{Failure, Link, Pipe, pairs};
 use crate::clock::{Clock, WallMs};
 use crate::health::Books;
+use crate::limits;
 use crate::metric::Bounds;
 use crate::store::IdleRules;
 use std::collections::BTreeMap;
@@ -41,6 +42,9 @@ pub(super) struct Shared {
     skew_warned: AtomicBool,
     /// Known series by partition, as of a moment ago.
     pub(super) series: Vec<AtomicU64>,
+    /// Buckets that are due, by partition, likewise.
+    pub(super) due: Vec<AtomicU64>,
+    due_warned: AtomicBool,
     pub(super) sealed: AtomicU64,
     pub(super) amended: AtomicU64,
     pub(super) rolled: AtomicU64,
@@ -86,6 +90,8 @@ impl Shared {
             skew_ms: AtomicI64::new(0),
             skew_warned: AtomicBool::new(false),
             series: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+            due: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+            due_warned: AtomicBool::new(false),
             sealed: AtomicU64::new(0),
             amended: AtomicU64::new(0),
             rolled: AtomicU64::new(0),
@@ -125,6 +131,25 @@ impl Shared {
             );
         } else if !far {
             self.skew_warned.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Buckets that are over and not sealed yet, all in all.
+    pub(super) fn buckets_due(&self) -> u64 {
+        self.due.iter().map(|due| due.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Says once when folding falls behind, and when it has caught up.
+    pub(super) fn look_at_due(&self) {
+        let (due, many) = (self.buckets_due(), limits::REDIS_DUE_WARNED * self.due.len() as u64);
+        if due > many && !self.due_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                buckets = due,
+                "buckets are over and not sealed: Redis, or the way to it, does not keep up, and queries are slow; \
+                 nothing is lost. A longer flush.tick is less work"
+            );
+        } else if due == 0 && self.due_warned.swap(false, Ordering::Relaxed) {
+            tracing::info!("all buckets that are over are sealed again");
         }
     }
 

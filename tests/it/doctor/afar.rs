@@ -165,12 +165,17 @@ fn in_trouble(pointer: &str, value: &str) -> (Machine, Answering) {
 fn what_a_running_tallyd_says_is_wrong() {
     let (sound, _web) = in_trouble("/series", "5");
     assert!(sound.is_sound().contains("nothing to complain of"));
-    let cases: [(&str, &str, &[&str]); 9] = [
+    let cases: [(&str, &str, &[&str]); 10] = [
         ("/kernel_drops", "7", &["dropped 7 datagrams", "ingest.receive_buffer"]),
         ("/refused_total", "7", &["7 values or lines were refused", "docs/metrics.md"]),
         ("/ticks/clock_steps", "2", &["set by a second or more 2 times", "slewed"]),
         ("/series", "950000", &["950000 series are known", "limits.series_max"]),
         ("/store/damaged", "3", &["3 parts of the store did not read back", "tallyd restore"]),
+        (
+            "/store/redis",
+            "{\"buckets_due\": 341, \"partitions\": 17}",
+            &["341 buckets are over and not sealed", "flush.tick"],
+        ),
         ("/store/buckets_shed", "4", &["4 buckets were let go", "limits.memory_max"]),
         ("/graphite/0/failing", "true", &["g:2003 is behind", "bring that Graphite back"]),
         ("/graphite/0/lag_seconds", "600", &["the oldest for 600 s"]),
@@ -180,6 +185,8 @@ fn what_a_running_tallyd_says_is_wrong() {
         let (machine, _web) = in_trouble(pointer, value);
         machine.ails(words);
     }
+    let (machine, _web) = in_trouble("/store/redis", "{\"buckets_due\": 340, \"partitions\": 17}");
+    machine.is_sound();
     let (machine, _web) = in_trouble(
         "/store",
         "{\"durable\": false, \"not_durable\": {\"reason\": \"No space left\", \"since_ms\": 5}}",

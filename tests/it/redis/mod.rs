@@ -1,6 +1,7 @@
 //! Many nodes, one truth: stores and nodes on real redis-server processes, with a count of what was sent.
 
 mod apart;
+mod behind;
 mod cluster;
 mod contract;
 mod faults;
