@@ -377,6 +377,9 @@ pub const DESCRIPTORS_WANTED: u64 =
 pub const STUCK_MS: i64 = 10_000;
 /// A stop that was asked for is over after this long, in milliseconds, delivered or not.
 pub const DRAIN_MS: u64 = 5_000;
+/// Of that, what is left to write down what Graphite has confirmed and to close the store, in milliseconds: some 10 ms, on
+/// a busy disk more.
+pub const DRAIN_CLOSE_MS: u64 = 500;
 /// A refused line is logged at most once in this many milliseconds for each reason.
 pub const LOG_REFUSED_MS: i64 = 1_000;
 /// So many bytes of a refused line are shown.
@@ -393,6 +396,7 @@ const _: () =
 const _: () =
     assert!(JOURNAL_SEGMENT_BYTES * 4 <= JOURNAL_BYTES_MAX, "most of a full journal is closed segments");
 const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's length is 32 bits");
+const _: () = assert!(DRAIN_CLOSE_MS * 2 <= DRAIN_MS, "most of a stop is for what is to be delivered");
 const _: () = assert!(REDIS_TENURE_MS < REDIS_LEASE_MS, "a holder gives up before another may take over");
 const _: () = assert!(REDIS_RENEW_MS * 2 < REDIS_TENURE_MS, "a renewal may be missed once");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");

@@ -430,11 +430,12 @@ impl Service {
         self.commands.send(Command::OwnPrefix(prefix)).ok();
     }
 
-    /// Stops: no more input, the last tick, everything sealed, and destinations have until [`limits::DRAIN_MS`]
-    /// to take what is left.
+    /// Stops: no more input, the last tick, everything sealed, and destinations have what is left of
+    /// [`limits::DRAIN_MS`], less what closing the store takes, to take the rest.
     #[must_use]
     pub fn stop(self) -> Outcome {
-        let deadline = clock::monotonic_now() + Duration::from_millis(limits::DRAIN_MS);
+        let until = limits::DRAIN_MS - limits::DRAIN_CLOSE_MS;
+        let deadline = clock::monotonic_now() + Duration::from_millis(until);
         self.ready.store(false, Ordering::Relaxed);
         self.stop_ingest.store(true, Ordering::Relaxed);
         for waker in &self.wakers {

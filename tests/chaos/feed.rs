@@ -66,15 +66,20 @@ impl Socket {
 impl Feed {
     /// So many lines a second.
     pub(crate) fn start(to: &To, rate: u64) -> Self {
+        Self::cycling(to, rate, vec![datagram()])
+    }
+
+    /// The same of these datagrams, of [`LINES`] each, again and again.
+    pub(crate) fn cycling(to: &To, rate: u64, datagrams: Vec<Vec<u8>>) -> Self {
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (ours, ends, socket) = (Arc::clone(&sent), Arc::clone(&stop), Socket::open(to));
         let thread = std::thread::spawn(move || {
-            let bytes = datagram();
             let started = time::now();
-            let mut tried = 0;
-            while !ends.load(Ordering::Relaxed) {
-                ours.fetch_add(u64::from(socket.send(&bytes)), Ordering::Relaxed);
-                tried += 1;
+            for (tried, bytes) in (1..).zip(datagrams.iter().cycle()) {
+                if ends.load(Ordering::Relaxed) {
+                    return;
+                }
+                ours.fetch_add(u64::from(socket.send(bytes)), Ordering::Relaxed);
                 let due = Duration::from_secs_f64((tried * LINES) as f64 / rate as f64);
                 let early = due.saturating_sub(started.elapsed());
                 if early > Duration::from_millis(1) {

@@ -30,7 +30,12 @@ pub(crate) struct Judge {
 impl Judge {
     /// Keeps the values of these paths.
     pub(crate) fn watching(paths: fn(&str) -> bool) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::at(0, paths)
+    }
+
+    /// The same at a port that was free until now.
+    pub(crate) fn at(port: u16, paths: fn(&str) -> bool) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Seen::default());
         let ours = Arc::clone(&seen);

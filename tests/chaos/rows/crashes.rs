@@ -4,8 +4,11 @@ use crate::board::{Outcome, step};
 use crate::books::{log, seconds};
 use crate::feed::{Balance, Feed, LINES, To, arrive, arrive_at, kernel, settle};
 use crate::held::Held;
+use crate::judge::Judge;
 use crate::rows::redis::server::{APPEND, Server};
-use crate::support::{Sink, time};
+use crate::support::{Sink, free_port, http, time, wait_until};
+use serde_json::Value;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 /// Lines a second.
@@ -100,7 +103,8 @@ pub(crate) fn restarts(outcome: &mut Outcome) {
     outcome.require(failed == 0, format!("{failed} stops had another exit code than 0"));
 }
 
-/// Stops under load: with all that is behind it up, with all of it down, and down where nothing keeps it.
+/// Stops under load: with all that is behind it up, with all of it down, and down where nothing keeps it; and with
+/// many series, whose last buckets are large.
 pub(crate) fn stops(outcome: &mut Outcome) {
     for _ in 0..3 {
         stop_between(outcome, false, false);
@@ -109,6 +113,9 @@ pub(crate) fn stops(outcome: &mut Outcome) {
     stop_between(outcome, true, true);
     stop_between(outcome, false, true);
     stop_without_a_store(outcome);
+    for graphite in ["up", "away", "taking nothing"] {
+        stop_with_many(outcome, graphite);
+    }
 }
 
 /// One stop; what was in the socket and what could not be delivered is the next process's.
@@ -183,4 +190,72 @@ fn stop_without_a_store(outcome: &mut Outcome) {
     outcome.require(took <= Duration::from_millis(5_100), format!("in memory: the exit took {took:?}"));
     outcome.require(code == Some(1), format!("in memory: exit code {code:?}, though it was lost"));
     outcome.require(log(&launch).contains("lost"), "in memory: the log does not say that it was lost");
+}
+
+/// Series of the largest load, in groups that one query reads.
+const MANY: usize = 200_000;
+const GROUP: usize = 10_000;
+
+/// Datagrams that name each of the many series once.
+fn many() -> Vec<Vec<u8>> {
+    let lines: Vec<String> = (0..MANY).map(|n| format!("many.g{}.n{n}:1|c", n / GROUP)).collect();
+    // What does not fill a datagram is left out.
+    lines.chunks_exact(LINES as usize).map(|lines| lines.join("\n").into_bytes()).collect()
+}
+
+/// What the store holds of the many series, all in all.
+fn stored(http_port: u16) -> f64 {
+    let of_group = |group: usize| {
+        let path = format!("/api/v1/query?name=many.g{group}.*&by=&from=-3h&step=1m&stat=sum&kind=counter");
+        let body = http::get(http_port, &path).map(|reply| reply.body).unwrap_or_default();
+        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+        let points = answer["series"][0]["points"].as_array().cloned().unwrap_or_default();
+        points.iter().filter_map(|point| point[1].as_f64()).sum::<f64>()
+    };
+    (0..MANY / GROUP).map(of_group).sum()
+}
+
+/// One stop with [`MANY`] series in a file, in buckets of the default width, Graphite up, away, or there and reading
+/// nothing.
+fn stop_with_many(outcome: &mut Outcome, graphite: &str) {
+    let watched =
+        |path: &str| path.starts_with("stats.counters.many.") && path.rsplit('.').next() == Some("count");
+    let port = free_port();
+    let stuck = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+    let stuck = (graphite == "taking nothing").then(stuck);
+    let up = (graphite == "up").then(|| Judge::at(port, watched));
+    let held = Held::start("", None, &format!("127.0.0.1:{port}"), Duration::from_secs(3));
+    let what = format!("{MANY} series in a file, Graphite {graphite}");
+    let feed = Feed::cycling(&To::Udp(held.udp), RATE, many());
+    // All of them, and more than one bucket.
+    time::sleep(Duration::from_secs(24));
+    let stopped = time::now();
+    held.signal("TERM");
+    held.wait_ended(1);
+    let took = stopped.elapsed();
+    let code = held.ends()[0];
+    let sent = feed.stop();
+    drop(stuck);
+    let graphite = up.unwrap_or_else(|| Judge::at(port, watched));
+    held.wait_ready(2);
+    let wanted = (sent - kernel(held.udp).0) * LINES;
+    let (mut store, mut stated) = (0.0, 0.0);
+    wait_until(PATIENCE, || {
+        time::sleep(Duration::from_secs(1));
+        (store, stated) = (stored(held.http), graphite.sum(".count"));
+        store as u64 == wanted && stated as u64 == wanted
+    });
+    let off = |found: f64| wanted as i64 - found as i64;
+    outcome.figure(format!(
+        "{what}: {:.1} s, code {code}, lost {}, double {}",
+        took.as_secs_f64(),
+        off(store).max(off(stated)).max(0),
+        off(store).min(off(stated)).min(0).abs()
+    ));
+    outcome.require(took <= Duration::from_millis(5_100), format!("{what}: the exit took {took:?}"));
+    outcome.require(code == 0, format!("{what}: exit code {code}, though the store keeps it"));
+    outcome.require(
+        off(store) == 0 && off(stated) == 0,
+        format!("{what}: of {wanted} lines the store has {store}, Graphite {stated}"),
+    );
 }
