@@ -72,7 +72,7 @@ fuzz: ## runs each fuzz target for FUZZ_SECS seconds
 	done
 
 bench: ## the benches, optimised; what they printed once is in benches/record
-	cargo bench --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench store --bench redis --bench sketch --bench unique --bench threads --bench tick --bench memory --bench live
+	cargo bench --no-fail-fast --bench sum --bench encoding --bench ingest --bench udp --bench journal --bench store --bench redis --bench sketch --bench unique --bench threads --bench tick --bench memory --bench live --bench parts
 
 deb: ## packs tallyd for Debian into target/debian (needs cargo-deb)
 	@deploy/debian/build release

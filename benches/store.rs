@@ -6,7 +6,7 @@
 //!   writes are told as well, and with them the bytes that reach the disk for each byte of a sealed bucket.
 //! - *A question*: a week of one series at 1 m, a day of 100 series at 10 s, merged and as JSON.
 //! - *A start*: a store that knows 100,000 series, opened after a process that did not close it.
-//! - *Bytes a point*: six hours of the demo's shop, its counters alone, in the file and in its packed buckets.
+//! - *Bytes a point*: how much longer a day and a half of the demo's shop, its counters alone, make the file.
 //!
 //! Expectation on paper: 10,000 names as numbers of a dictionary and small sums are some 60 KB a tick, so the disk's
 //! sync leads; 100,000 miss the cache twice each, 100 ns, and are sorted into blocks: 20 to 40 ms. A point decodes in
@@ -25,6 +25,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,9 @@ const BUCKET_MS: i64 = 10_000;
 const TICKS_A_BUCKET: i64 = 50;
 const PRODUCER: u128 = 7;
 
+/// Measures under a name, and says in words what it missed.
+type Part<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 fn main() {
     let full = std::env::args().any(|argument| argument == "--bench");
     let folder = std::env::var_os("TALLYD_BENCH_DIR")
@@ -53,17 +57,22 @@ fn main() {
     let folder = tempfile::tempdir_in(folder).unwrap();
     let target = |ms: f64| if full { ms } else { f64::INFINITY };
     println!("ms: median (tenth and ninetieth percentile; longest)");
-    let missed: Vec<String> = [
-        ticks(&folder.path().join("10k"), if full { 10_000 } else { 300 }, full, target(10.0)),
-        ticks(&folder.path().join("100k"), if full { 100_000 } else { 600 }, full, target(80.0)),
-        week(full, target(5.0)),
-        day(full, target(50.0)),
-        start(&folder.path().join("start"), if full { 100_000 } else { 1_000 }, target(300.0)),
-        points(&folder.path().join("points"), if full { 2_160 } else { 20 }, full),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    // `cargo bench --bench store -- day` runs what has that word in its name.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let within = |name: &str| folder.path().join(name);
+    let parts: [(&str, Part<'_>); 6] = [
+        ("10k", &|name| ticks(&within(name), if full { 10_000 } else { 300 }, full, target(10.0))),
+        ("100k", &|name| ticks(&within(name), if full { 100_000 } else { 600 }, full, target(80.0))),
+        ("week", &|_| week(full, target(5.0))),
+        ("day", &|_| day(full, target(50.0))),
+        ("start", &|name| start(&within(name), if full { 100_000 } else { 1_000 }, target(300.0))),
+        ("points", &|name| points(&within(name), full)),
+    ];
+    let missed: Vec<String> = parts
+        .into_iter()
+        .filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str())))
+        .filter_map(|(name, part)| part(name))
+        .collect();
     assert!(missed.is_empty(), "targets missed: {}", missed.join("; "));
 }
 
@@ -199,8 +208,8 @@ fn value(tally: &Tally) -> f64 {
 }
 
 /// Applies one batch to each bucket from `START` on, seals it, and writes checkpoints as the service does.
-fn fill(store: &dyn Store, buckets: i64, mut batch: impl FnMut(i64) -> Vec<(Series, Tally)>) {
-    for bucket in 0..buckets {
+fn fill(store: &dyn Store, buckets: Range<i64>, mut batch: impl FnMut(i64) -> Vec<(Series, Tally)>) {
+    for bucket in buckets {
         let start = START + bucket * BUCKET_MS;
         let end = start + BUCKET_MS;
         let batch =
@@ -229,7 +238,7 @@ fn week(full: bool, target: f64) -> Option<String> {
     let buckets = if full { 7 * DAY_MS / BUCKET_MS } else { 60 };
     let store = open(folder.path(), &[kept(10, 2), kept(60, 14)], START);
     let one = names(1);
-    fill(&store, buckets, |bucket| vec![(one[0].clone(), counter(1 + bucket as u64 % 9))]);
+    fill(&store, 0..buckets, |bucket| vec![(one[0].clone(), counter(1 + bucket as u64 % 9))]);
     let sum: i64 = (0..buckets).map(|bucket| 1 + bucket % 9).sum();
     let name = "a week of one series at 1 m";
     missed(name, ask(&store, name, runs(full), START + buckets * BUCKET_MS, "60", sum), target)
@@ -241,7 +250,7 @@ fn day(full: bool, target: f64) -> Option<String> {
     let buckets = if full { DAY_MS / BUCKET_MS } else { 60 };
     let store = open(folder.path(), &[kept(10, 2), kept(60, 14)], START);
     let hundred = names(100);
-    fill(&store, buckets, |bucket| {
+    fill(&store, 0..buckets, |bucket| {
         hundred.iter().map(|one| (one.clone(), counter(1 + bucket as u64 % 9))).collect()
     });
     let sum: i64 = 100 * (0..buckets).map(|bucket| 1 + bucket % 9).sum::<i64>();
@@ -272,7 +281,7 @@ fn ask(store: &dyn Store, name: &str, runs: usize, now: i64, step: &str, sum: i6
 fn start(folder: &Path, series: usize, target: f64) -> Option<String> {
     let all = names(series);
     let store = open(folder, &usual(), START);
-    fill(&store, 3, |_| all.iter().map(|one| (one.clone(), counter(3))).collect());
+    fill(&store, 0..3, |_| all.iter().map(|one| (one.clone(), counter(3))).collect());
     std::mem::forget(store);
     // The lock of the process that died went with it; here the file is copied as it is on disk.
     let again = folder.join("again");
@@ -287,53 +296,57 @@ fn start(folder: &Path, series: usize, target: f64) -> Option<String> {
     missed(&format!("ms a start that knows {series} series"), took, target)
 }
 
-/// What points of counters like the demo's take on disk.
-fn points(folder: &Path, buckets: i64, full: bool) -> Option<String> {
-    let store = open(folder, &usual(), START);
-    let mut random = fastrand::Rng::with_seed(1);
-    // Its own counters too, as the demo has them. Business comes in waves, as there.
-    let rates = [("page_views", 40.0), ("signups", 0.8), ("orders", 0.4)];
-    let mut sums = 0.0;
-    fill(&store, buckets, |bucket| {
-        let wave = 10.0 * (1.0 + 0.5 * (bucket as f64 / 1.7).sin());
-        let mut entries: Vec<(Series, Tally)> = rates
-            .iter()
-            .map(|(name, rate)| {
-                (Series::new(Kind::Counter, name), counter(arrivals(&mut random, rate * wave)))
-            })
-            .collect();
-        let orders = entries[2].1.clone();
-        let mut revenue = Sum::ZERO;
-        for _ in 0..value(&orders) as u64 {
-            revenue.merge(&Sum::from_parts(i128::from(random.i64(1_000..20_000)), 2, 0.0).unwrap());
-        }
-        entries.push((Series::new(Kind::Counter, "revenue"), Tally::Counter(revenue)));
-        let packets = value(&entries[0].1) as u64 + value(&entries[1].1) as u64 + value(&orders) as u64 + 200;
-        for (name, count) in [
-            ("bad_lines_seen", 0),
-            ("packets_received", packets),
-            ("metrics_received", 3 * packets - 400),
-            ("kernel_drops", 0),
-        ] {
-            entries.push((Series::new(Kind::Counter, &format!("statsd.{name}")), counter(count)));
-        }
-        sums += entries.iter().map(|(_, tally)| value(tally)).sum::<f64>();
-        entries
-    });
-    let end = START + buckets * BUCKET_MS;
+/// What points of counters like the demo's take on disk, by how the file grows: an empty one has a size, too.
+fn points(folder: &Path, full: bool) -> Option<String> {
+    let store = open(folder, &[kept(10, 3), kept(60, 14)], START);
+    let (mut random, mut sums) = (fastrand::Rng::with_seed(1), 0.0);
+    let (first, last) = if full { (4_320, 17_280) } else { (20, 40) };
+    let mut grown = Vec::new();
+    for buckets in [0..first, first..last] {
+        fill(&store, buckets, |bucket| {
+            let entries = shop(&mut random, bucket);
+            sums += entries.iter().map(|(_, tally)| value(tally)).sum::<f64>();
+            entries
+        });
+        let durability = store.durability();
+        grown.push((durability.disk_bytes as f64, durability.written_bytes as f64));
+    }
     let series = store.series(&|_| true).unwrap();
-    let readings = store.read(&series, 0, START, end).unwrap();
+    let readings = store.read(&series, 0, START, START + last * BUCKET_MS).unwrap();
     let read: f64 = readings.iter().flatten().map(|reading| value(&reading.tally)).sum();
     assert!((read - sums).abs() <= 1e-6 * sums, "{read} is not {sums}");
-    let points = buckets as f64 * series.len() as f64;
-    let durability = store.durability();
+    let points = ((last - first) * series.len() as i64) as f64;
+    let (bytes, written) = ((grown[1].0 - grown[0].0) / points, (grown[1].1 - grown[0].1) / points);
     println!(
-        "the demo's counters: {points} points, {:.2} bytes a point in the file, {:.1} written for each",
-        durability.disk_bytes as f64 / points,
-        durability.written_bytes as f64 / points
+        "the demo's counters: {points} points make the file {bytes:.2} bytes a point longer, {written:.1} written for each"
     );
-    let bytes = durability.disk_bytes as f64 / points;
     missed("bytes a point", bytes, if full { 8.0 } else { f64::INFINITY })
+}
+
+/// A bucket of a shop like the demo's, its own counters too. Business comes in waves, as there.
+fn shop(random: &mut fastrand::Rng, bucket: i64) -> Vec<(Series, Tally)> {
+    let rates = [("page_views", 40.0), ("signups", 0.8), ("orders", 0.4)];
+    let wave = 10.0 * (1.0 + 0.5 * (bucket as f64 / 1.7).sin());
+    let mut entries: Vec<(Series, Tally)> = rates
+        .iter()
+        .map(|(name, rate)| (Series::new(Kind::Counter, name), counter(arrivals(random, rate * wave))))
+        .collect();
+    let orders = entries[2].1.clone();
+    let mut revenue = Sum::ZERO;
+    for _ in 0..value(&orders) as u64 {
+        revenue.merge(&Sum::from_parts(i128::from(random.i64(1_000..20_000)), 2, 0.0).unwrap());
+    }
+    entries.push((Series::new(Kind::Counter, "revenue"), Tally::Counter(revenue)));
+    let packets = value(&entries[0].1) as u64 + value(&entries[1].1) as u64 + value(&orders) as u64 + 200;
+    for (name, count) in [
+        ("bad_lines_seen", 0),
+        ("packets_received", packets),
+        ("metrics_received", 3 * packets - 400),
+        ("kernel_drops", 0),
+    ] {
+        entries.push((Series::new(Kind::Counter, &format!("statsd.{name}")), counter(count)));
+    }
+    entries
 }
 
 /// How many of something happen that happens `rate` times on average.

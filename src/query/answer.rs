@@ -18,9 +18,10 @@ use crate::clock::WallMs;
 use crate::limits;
 use crate::metric::{Bounds, Kind, Series, Tally};
 use crate::store::{Reading, Store};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What was found. Times and spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,7 +48,7 @@ pub struct Answer {
     pub series: Vec<Line>,
     /// Where each step begins, in milliseconds.
     #[serde(skip)]
-    pub(super) times: Vec<WallMs>,
+    pub(super) times: Arc<[WallMs]>,
 }
 
 /// A step that is not over yet.
@@ -77,7 +78,35 @@ pub struct Line {
     /// What is before this may be gone; steps that begin earlier are null.
     pub kept_from: Num,
     /// Start of each step and the figure.
-    pub points: Vec<(Num, Option<Num>)>,
+    pub points: Points,
+}
+
+/// Points of a line. All lines of an answer share where their steps begin, and a figure that there is not is NaN in
+/// here and null outside: eight bytes a point, since an answer may have a million.
+#[derive(Clone, Debug)]
+pub struct Points {
+    edges: Arc<[WallMs]>,
+    figures: Vec<f64>,
+}
+
+impl Points {
+    /// Start of each step and the figure.
+    pub fn iter(&self) -> impl Iterator<Item = (Num, Option<Num>)> {
+        let figure = |figure: f64| figure.is_finite().then_some(Num(figure));
+        self.edges.iter().zip(&self.figures).map(move |(at, value)| (Num::secs(*at), figure(*value)))
+    }
+}
+
+impl PartialEq for Points {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Serialize for Points {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 impl Line {
@@ -108,7 +137,7 @@ pub fn answer(store: &dyn Store, asked: &Asked, now: WallMs) -> Result<Answer, Q
     let left_out = matched - series.len();
     within_limits(asked, &mut series)?;
     let (grid, reaches) = plan(store, asked, &series, now)?;
-    let (mut units, owners) = units(asked, &series, &reaches);
+    let (mut units, owners) = units(asked, &series, &reaches, &grid);
     check_work(&grid, &series, &reaches, units.len())?;
     let work = Work { store, asked, grid: &grid, now, series: &series, reaches: &reaches, owners: &owners };
     work.run(&mut units)?;
@@ -180,7 +209,12 @@ fn within_limits(asked: &Asked, series: &mut Vec<(Series, Stat)>) -> Result<(), 
 }
 
 /// What the points are of, and for each series the units it belongs to.
-fn units(asked: &Asked, series: &[(Series, Stat)], reaches: &[Reach]) -> (Vec<Unit>, Vec<Vec<usize>>) {
+fn units(
+    asked: &Asked,
+    series: &[(Series, Stat)],
+    reaches: &[Reach],
+    grid: &Grid,
+) -> (Vec<Unit>, Vec<Vec<usize>>) {
     let mut units = Vec::new();
     let mut owners = vec![Vec::new(); series.len()];
     let mut groups: BTreeMap<GroupKey, Vec<usize>> = BTreeMap::new();
@@ -205,7 +239,7 @@ fn units(asked: &Asked, series: &[(Series, Stat)], reaches: &[Reach]) -> (Vec<Un
                 owners.push(units.len());
             }
         }
-        units.extend(unit(asked, key, &members, series, reaches));
+        units.extend(unit(asked, key, &members, series, reaches, grid));
     }
     (units, owners)
 }
@@ -216,6 +250,7 @@ fn unit(
     members: &[usize],
     series: &[(Series, Stat)],
     reaches: &[Reach],
+    grid: &Grid,
 ) -> Option<Unit> {
     let (first, stat) = series.get(*members.first()?)?;
     let names =
@@ -241,7 +276,7 @@ fn unit(
         merged: members.len(),
         resolution: Num::secs(read_at().map(|reach| reach.width_ms).max()?),
         kept_from: Num::secs(kept_from),
-        points: Vec::new(),
+        points: Points { edges: Arc::clone(&grid.edges), figures: Vec::new() },
     };
     Some(Unit { line, kind, stat: *stat, kept_from })
 }
@@ -319,7 +354,7 @@ impl Work<'_> {
         let steps = (limits::QUERY_BUCKETS_AT_ONCE / all.max(1)).max(1) as usize;
         let bounds = self.store.bounds();
         for unit in &mut *units {
-            unit.line.points.reserve_exact(self.grid.steps());
+            unit.line.points.figures.reserve_exact(self.grid.steps());
         }
         for first in (0..self.grid.steps()).step_by(steps) {
             let slice = first..(first + steps).min(self.grid.steps());
@@ -389,7 +424,7 @@ impl Work<'_> {
             } else {
                 part.figure(unit.stat, seconds as f64 / 1_000.0).or(nothing.then_some(0.0))
             };
-            unit.line.points.push((Num::secs(start), figure.filter(|figure| figure.is_finite()).map(Num)));
+            unit.line.points.figures.push(figure.unwrap_or(f64::NAN));
         }
     }
 }

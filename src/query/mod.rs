@@ -14,7 +14,7 @@ mod select;
 mod span;
 mod stat;
 
-pub use answer::{Answer, Line, Open, answer};
+pub use answer::{Answer, Line, Open, Points, answer};
 pub use listing::{Listed, Listing, list};
 pub use params::{Asked, Format, ListAsked};
 pub use render::{Num, cell};

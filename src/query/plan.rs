@@ -17,6 +17,7 @@ use crate::limits;
 use crate::metric::{Kind, Ladder, Series};
 use crate::store::Store;
 use chrono::{Datelike, NaiveDate};
+use std::sync::Arc;
 
 /// Steps that people like, in milliseconds.
 const NICE_MS: [i64; 21] = [
@@ -66,7 +67,7 @@ pub(super) struct Reach {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Grid {
     /// Where each step begins and, last, where the last one ends.
-    pub(super) edges: Vec<WallMs>,
+    pub(super) edges: Arc<[WallMs]>,
     pub(super) step_ms: i64,
     /// Steps are whole days of the company, of 23 or 25 hours now and then.
     pub(super) days: bool,
@@ -100,7 +101,7 @@ impl Grid {
                 edges.push(edge);
             }
         }
-        Self { edges, step_ms, days }
+        Self { edges: edges.into(), step_ms, days }
     }
 
     pub(super) fn steps(&self) -> usize {
@@ -276,7 +277,7 @@ mod tests {
     fn steps_are_whole_and_days_are_the_company_s() {
         let utc = Calendar::default();
         let grid = Grid::new(60_000, 90_000, 180_000, &utc);
-        assert_eq!(grid.edges, [60_000, 120_000, 180_000]);
+        assert_eq!(*grid.edges, [60_000, 120_000, 180_000]);
         assert!(grid.holds(10_000) && !grid.holds(45_000) && !grid.holds(DAY_MS));
         let berlin = Calendar::new("Europe/Berlin", NaiveTime::MIN).unwrap();
         // 24 to 26 October 2026; the 25th has 25 hours.

@@ -71,7 +71,7 @@ impl Answer {
             );
             for ((at, value), time) in line.points.iter().zip(&times) {
                 let value = value.map(|value| value.to_string()).unwrap_or_default();
-                let open = if open == Some(*at) { "open" } else { "" };
+                let open = if open == Some(at) { "open" } else { "" };
                 writeln!(text, "{time},{at},{about},{value},{open}").ok();
             }
         }

@@ -14,7 +14,7 @@ use tallyd::metric::gauge::{Change, Order};
 use tallyd::metric::ladder::Step;
 use tallyd::metric::unique::{Unique, hash_member};
 use tallyd::metric::{Bounds, Digest, Gauge, Kind, Ladder, Number, Series, Sum, Tally, Width};
-use tallyd::query::{Answer, Asked, Problem, QueryError, answer};
+use tallyd::query::{Answer, Asked, Line, Num, Problem, QueryError, answer};
 use tallyd::store::embedded::{EmbeddedStore, Rules};
 use tallyd::store::{Applied, Batch, Idle, IdleRules, Store};
 
@@ -367,6 +367,10 @@ fn is_close((expected, tolerance): (f64, f64), shown: f64) -> bool {
     (shown - expected).abs() <= tolerance * expected.abs().max(if tolerance > 0.0 { 1e-6 } else { 0.0 })
 }
 
+fn points(line: &Line) -> Vec<(Num, Option<Num>)> {
+    line.points.iter().collect()
+}
+
 /// Puts a question and compares; how many points were compared.
 fn check(store: &dyn Store, samples: &[Sample], now: i64, question: &Question) -> usize {
     let (from, to) = (format!("{}", question.from as f64 / 1e3), format!("{}", question.to as f64 / 1e3));
@@ -409,8 +413,9 @@ fn check(store: &dyn Store, samples: &[Sample], now: i64, question: &Question) -
         for sample in own {
             inside.entry(sample.bucket.div_euclid(step) * step).or_default().push(sample);
         }
-        assert_eq!(line.points.len() as i64, (question.to - start + step - 1) / step, "{parameters:?}");
-        for (at, (time, shown)) in line.points.iter().enumerate() {
+        let points = points(line);
+        assert_eq!(points.len() as i64, (question.to - start + step - 1) / step, "{parameters:?}");
+        for (at, (time, shown)) in points.iter().enumerate() {
             let from = start + at as i64 * step;
             assert_eq!(time.0, from as f64 / 1e3);
             let span = if (from..from + step).contains(&now) { (now - from).max(1_000) } else { step };
@@ -478,7 +483,7 @@ fn too_much_is_refused_with_its_limit_and_a_cure() {
         assert_eq!(asked(&[("name", "many.*"), ("limit", "3")]).unwrap().series.len(), 3);
         let halves = asked(&[("name", "many.*"), ("by", "half"), ("from", "-10s")]).unwrap();
         let sums: Vec<_> =
-            halves.series.iter().map(|line| (line.merged, line.points[1].1.unwrap().0)).collect();
+            halves.series.iter().map(|line| (line.merged, points(line)[1].1.unwrap().0)).collect();
         assert_eq!(sums, [(501, 501.0), (500, 500.0)]);
         let problem = asked(&[("name", "many.*"), ("by", "name")]).unwrap_err();
         assert_eq!(problem.parameter, "by");
@@ -506,21 +511,21 @@ fn what_is_not_over_and_what_is_not_kept_is_marked() {
         let open = answer.open.unwrap();
         assert_eq!((answer.step.0, open.start.0, open.seconds.0), (10.0, START as f64 / 1e3, 5.0));
         // Five of its ten seconds are over.
-        assert_eq!(line.points.last().unwrap().1.unwrap().0, 0.2);
+        assert_eq!(points(line).last().unwrap().1.unwrap().0, 0.2);
         // An hour and a margin is kept; before that not even zeros are certain.
         let filled = ask(&*store, now, &[("name", "many.n0"), ("fill", "zero"), ("from", "-2h")]).unwrap();
         let line = &filled.series[0];
         assert!(line.kept_from.0 <= (now - 3_600_000) as f64 / 1e3);
-        for (time, value) in &line.points {
+        for (time, value) in points(line) {
             assert_eq!(value.is_some(), time.0 >= line.kept_from.0, "{time:?}");
         }
         // A day of which an hour is kept is not a day.
         let day = ask(&*store, now, &[("name", "many.n0"), ("step", "1d")]).unwrap();
         assert_eq!((day.days_of, day.step.0), (Some("UTC"), 86_400.0));
-        assert!(day.series[0].points.iter().rev().skip(1).all(|(_, value)| value.is_none()));
+        assert!(points(&day.series[0]).iter().rev().skip(1).all(|(_, value)| value.is_none()));
         let over =
             ask(&*store, now + 20_000, &[("name", "many.n0"), ("stat", "rate"), ("to", "-5s")]).unwrap();
-        assert!(over.series[0].points.iter().any(|(_, value)| value.is_some_and(|value| value.0 == 0.1)));
+        assert!(points(&over.series[0]).iter().any(|(_, value)| value.is_some_and(|value| value.0 == 0.1)));
     }
 }
 
