@@ -39,6 +39,8 @@ mod links;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod naive;

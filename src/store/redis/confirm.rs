@@ -12,7 +12,7 @@
 
 use crate::clock;
 use crate::store::Confirmed;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// After so long the append-only file has reached the disk.
@@ -47,6 +47,8 @@ struct Mark {
 pub(super) struct Confirmer {
     marks: VecDeque<Mark>,
     held: VecDeque<(Instant, Upto)>,
+    /// Held for long enough.
+    ripe: HashMap<u128, u64>,
     saves: u64,
     last_save: i64,
 }
@@ -91,16 +93,25 @@ impl Confirmer {
         self.marks.clear();
     }
 
-    /// What was confirmed at least `hold` ago.
-    pub(super) fn ripe(&mut self, hold: Duration) -> Vec<Confirmed> {
-        let mut ripe: HashMap<u128, u64> = HashMap::new();
+    /// Redis has no more of these producers than this.
+    pub(super) fn fell_back(&mut self, to: &BTreeMap<u128, u64>) {
+        let marked = self.marks.iter_mut().map(|mark| &mut mark.upto);
+        for (producer, number) in marked.chain(self.held.iter_mut().map(|(_, upto)| upto)).flatten() {
+            *number = to.get(producer).map_or(*number, |to| *to.min(number));
+        }
+        self.ripe.retain(|producer, number| to.get(producer).is_none_or(|to| *number <= *to));
+    }
+
+    /// What was confirmed at least `hold` ago, of producers of whom it is known what Redis has.
+    pub(super) fn ripe(&mut self, hold: Duration, is_known: impl Fn(u128) -> bool) -> Vec<Confirmed> {
         while self.held.front().is_some_and(|(at, _)| clock::elapsed(*at) >= hold) {
             for (producer, number) in self.held.pop_front().map(|(_, upto)| upto).unwrap_or_default() {
-                let most = ripe.entry(producer).or_default();
+                let most = self.ripe.entry(producer).or_default();
                 *most = number.max(*most);
             }
         }
-        ripe.into_iter().map(|(producer, number)| Confirmed { producer, number }).collect()
+        let ripe = self.ripe.extract_if(|producer, _| is_known(*producer));
+        ripe.map(|(producer, number)| Confirmed { producer, number }).collect()
     }
 }
 
@@ -166,7 +177,7 @@ mod tests {
     #[test]
     fn what_a_server_says_decides_when_the_journal_may_let_go() {
         let hold = Duration::ZERO;
-        let number = |confirmer: &mut Confirmer| confirmer.ripe(hold).first().map(|one| one.number);
+        let number = |confirmer: &mut Confirmer| confirmer.ripe(hold, |_| true).first().map(|one| one.number);
         let none = keeping("role:master\r\nconnected_slaves:0\r\naof_enabled:0\r\n", "", "noeviction");
         let mut confirmer = Confirmer::default();
         confirmer.mark(vec![(1, 5)], &none, 0);
@@ -184,5 +195,20 @@ mod tests {
             confirmer.mark(vec![(1, 8 + (save as u64 - 100))], &rdb, 0);
             assert_eq!(number(&mut confirmer), expected, "{save}");
         }
+    }
+
+    #[test]
+    fn what_redis_falls_back_behind_stays_in_the_journal() {
+        let none = keeping("role:master\r\nconnected_slaves:0\r\naof_enabled:0\r\n", "", "noeviction");
+        let mut confirmer = Confirmer::default();
+        confirmer.mark(vec![(1, 9), (2, 5)], &none, 0);
+        assert!(confirmer.ripe(Duration::ZERO, |_| false).is_empty(), "nobody knows what Redis has");
+        confirmer.fell_back(&BTreeMap::from([(1, 4)]));
+        let numbers =
+            |ripe: Vec<Confirmed>| ripe.iter().map(|one| (one.producer, one.number)).collect::<Vec<_>>();
+        assert_eq!(numbers(confirmer.ripe(Duration::ZERO, |_| true)), [(2, 5)]);
+        confirmer.mark(vec![(1, 9)], &none, 0);
+        confirmer.fell_back(&BTreeMap::from([(1, 4)]));
+        assert_eq!(numbers(confirmer.ripe(Duration::ZERO, |_| true)), [(1, 4)]);
     }
 }

@@ -61,7 +61,9 @@ pub(super) fn fold(
 /// Whether it is done.
 fn attempt(shared: &Shared, tenure: &mut Tenure, link: &mut Link, bucket: Bucket) -> Result<bool, Failure> {
     let layout = &shared.layout;
-    let mut read = read(shared, tenure, link, bucket)?;
+    let Some(mut read) = read(shared, tenure, link, bucket)? else {
+        return Ok(false);
+    };
     let bounds = shared.bounds.at(bucket.level);
     let first = read.version.is_empty();
     let keep = shared.now() < layout.until(tenure.partition, bucket);
@@ -124,7 +126,9 @@ fn attempt(shared: &Shared, tenure: &mut Tenure, link: &mut Link, bucket: Bucket
     Ok(true)
 }
 
-fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Result<Read, Failure> {
+/// `None` if it was written meanwhile. The script could not tell: were the slot to fall back to the version that was
+/// read first, what was sealed after it would be merged with the same batches again.
+fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Result<Option<Read>, Failure> {
     let (layout, partition) = (&shared.layout, tenure.partition);
     let sealed = layout.sealed(partition, bucket);
     let mut pipe = Pipe::default();
@@ -140,6 +144,10 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
         return Err(Failure::away("an answer that is too short"));
     };
     let version = text(version).unwrap_or_default().to_owned();
+    let of_sealed = pairs(sealed).find(|(field, _)| *field == b"~version").map_or(&[][..], |(_, of)| of);
+    if of_sealed != version.as_bytes() {
+        return Ok(None);
+    }
     let bounds = shared.bounds.at(bucket.level);
     let (mut fields, mut tallies) = (Vec::new(), Tallies::new());
     for (field, blob) in pairs(pending) {
@@ -160,7 +168,7 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
         let series = Layout::series(std::str::from_utf8(field).ok()?)?;
         Some((series, std::str::from_utf8(at).ok()?.parse().ok()?))
     });
-    Ok(Read { version, fields, pending: tallies, chunks, forgotten: forgotten.collect() })
+    Ok(Some(Read { version, fields, pending: tallies, chunks, forgotten: forgotten.collect() }))
 }
 
 /// The chunks of a sealed bucket, in their order.
@@ -362,7 +370,9 @@ fn carry(
     };
     let bucket = Bucket { level: 0, start };
     // Chunks begin where they began: those of the same number of series are not, so all are written anew.
-    let read = read(shared, tenure, link, bucket)?;
+    let Some(read) = read(shared, tenure, link, bucket)?.filter(|read| read.version == expected) else {
+        return Ok(());
+    };
     let mut chunks = read.chunks;
     for part in chunks.iter_mut().flatten() {
         if let Ok(at) = parts.binary_search_by(|moved| moved.series.cmp(&part.series)) {

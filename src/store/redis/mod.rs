@@ -23,6 +23,7 @@ mod fold;
 mod holder;
 mod layout;
 mod link;
+mod outbox;
 mod packed;
 mod read;
 mod scripts;
@@ -50,7 +51,8 @@ use crate::store::{
 use holder::{Crowd, Lane};
 use layout::{Layout, partition_of_producer};
 use link::{Failure, Link, Pipe};
-use sender::{Outbox, Sender};
+use outbox::Outbox;
+use sender::Sender;
 use shared::Shared;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;

@@ -10,21 +10,20 @@
 //! No answer, an error, a new connection, a new master: the watermark is read again, and sending goes on behind it.
 //! Nothing here ever waits in the flusher's thread.
 
-use super::confirm::{Confirmer, Keeping, keeping};
-use super::layout::Layout;
+use super::confirm::{Keeping, keeping};
 use super::link::{Failure, Link, Pipe, array, failure, int, text};
+use super::outbox::Outbox;
 use super::scripts::Script;
 use super::shared::Shared;
 use super::stream::{Next, Packet, Stream};
 use crate::clock::{self, WallMs};
-use crate::health::Books;
 use crate::limits;
-use crate::store::{Batch, Confirmed, KEYED, Kept};
+use crate::store::{KEYED, Kept};
 use redis::Value;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of one round.
@@ -37,67 +36,8 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 const FAILED_PAUSE: Duration = Duration::from_millis(50);
 /// How often what is applied is marked, to be confirmed.
 const MARK_EVERY: Duration = Duration::from_secs(1);
-
-/// Streams to some partitions, which share a connection.
-pub(super) struct Outbox {
-    streams: Mutex<BTreeMap<u128, Stream>>,
-    news: Condvar,
-    confirmed: Mutex<Confirmer>,
-}
-
-impl Outbox {
-    pub(super) fn new() -> Self {
-        Self { streams: Mutex::default(), news: Condvar::new(), confirmed: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u128, Stream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a batch to be sent. Beyond a bound what waits is left to the journal.
-    pub(super) fn push(&self, layout: &Layout, batch: &Batch, books: &Books) {
-        let packet = Packet::new(layout, batch);
-        let mut streams = self.lock();
-        let bytes: usize = streams.values().map(|stream| stream.bytes).sum();
-        if bytes + packet.bytes.len() > limits::REDIS_QUEUE_BYTES_MAX && books.journal.failing().is_none() {
-            streams.values_mut().for_each(Stream::forget_queued);
-        }
-        streams.entry(batch.producer).or_insert_with(|| Stream::new(batch.producer, 0, false)).push(packet);
-        drop(streams);
-        self.news.notify_all();
-    }
-
-    /// What a process before us left in the journal.
-    pub(super) fn add_old(&self, producer: u128, last: u64) {
-        self.lock().insert(producer, Stream::new(producer, last, true));
-    }
-
-    /// Whether Redis has everything.
-    pub(super) fn is_done(&self) -> bool {
-        self.lock().values().all(Stream::is_done)
-    }
-
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.lock().values().map(|stream| stream.bytes).sum()
-    }
-
-    /// Wakes the sender.
-    pub(super) fn wake(&self) {
-        self.news.notify_all();
-    }
-
-    /// What was confirmed at least `hold` ago.
-    pub(super) fn ripe(&self, hold: Duration) -> Vec<Confirmed> {
-        let ripe = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).ripe(hold);
-        let mut streams = self.lock();
-        for one in &ripe {
-            if streams.get(&one.producer).is_some_and(|stream| stream.old && stream.last <= one.number) {
-                streams.remove(&one.producer);
-            }
-        }
-        ripe
-    }
-}
+/// One look in so many renews how long an idle stream is remembered.
+const RENEWED_LOOKS: u32 = 1_000;
 
 /// The thread that sends.
 pub(super) struct Sender {
@@ -183,6 +123,7 @@ impl Sender {
                 refused = self.take(&mut streams, sent, answer).or(refused);
             }
         }
+        self.outbox.fall_back();
         if let Some(failure) = refused {
             return Err(failure);
         }
@@ -204,7 +145,7 @@ impl Sender {
             stream.watermark = None;
             stream.marked = false;
         }
-        self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner).disconnected();
+        self.outbox.confirmed().disconnected();
         Ok(())
     }
 
@@ -417,16 +358,49 @@ impl Sender {
         None
     }
 
+    /// Looks whether Redis still has what it had of streams that are idle: a slot falls back, or a master becomes a
+    /// replica, without anybody's connection ending.
+    fn look(&mut self) -> Result<(), Failure> {
+        let (mut pipe, mut producers) = (Pipe::default(), Vec::new());
+        for (&producer, stream) in self.outbox.lock().iter_mut() {
+            let is_idle = !std::mem::take(&mut stream.seen) && !stream.marked && stream.watermark.is_some();
+            if is_idle {
+                let key = self.shared.layout.watermark(stream.partition, producer);
+                // As long as this process lives the watermark must not expire, or all of it would pass for lost.
+                if fastrand::u32(..RENEWED_LOOKS) == 0 {
+                    let ttl = self.remembered_ms(producer);
+                    pipe.cmd(redis::cmd("GETEX").arg(key).arg("PX").arg(ttl).clone());
+                } else {
+                    pipe.cmd(redis::cmd("GET").arg(key).clone());
+                }
+                producers.push(producer);
+            }
+        }
+        let answers = self.link.call(self.partition, &pipe)?;
+        let mut streams = self.outbox.lock();
+        for (producer, answer) in producers.into_iter().zip(&answers) {
+            self.take(&mut streams, &Sent::Watermark(producer), answer).map_or(Ok(()), Err)?;
+        }
+        drop(streams);
+        self.outbox.fall_back();
+        Ok(())
+    }
+
     /// Marks what is applied, and looks how it is kept.
     fn mark(&mut self) -> Result<(), Failure> {
         if clock::elapsed(self.marked_at) < MARK_EVERY {
             return Ok(());
         }
         self.marked_at = clock::monotonic_now();
+        self.look()?;
         let upto: Vec<(u128, u64)> = {
-            let streams = self.outbox.lock();
-            let unmarked = streams.iter().filter(|(_, stream)| !stream.marked);
-            unmarked.filter_map(|(&producer, stream)| Some((producer, stream.watermark?))).collect()
+            let mut streams = self.outbox.lock();
+            let unmarked = streams.iter_mut().filter(|(_, stream)| !stream.marked);
+            let applied = unmarked.filter_map(|(&producer, stream)| {
+                stream.confirming = stream.watermark?.max(stream.confirming);
+                Some((producer, stream.watermark?))
+            });
+            applied.collect()
         };
         let mut pipe = Pipe::default();
         let mut info = redis::cmd("INFO");
@@ -457,9 +431,7 @@ impl Sender {
         }
         let whole: Vec<(u128, u64)> =
             upto.iter().copied().filter(|(producer, _)| producer & KEYED != 0).collect();
-        let mut confirmer = self.outbox.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = confirmer.mark(upto, &self.keeping, replicated);
-        drop(confirmer);
+        let taken = self.outbox.confirmed().mark(upto, &self.keeping, replicated);
         if taken {
             // There may be thousands of requests within the hold, and nothing more comes for them.
             let mut streams = self.outbox.lock();

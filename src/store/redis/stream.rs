@@ -85,6 +85,10 @@ pub(super) struct Stream {
     pub(super) old: bool,
     /// What is applied of it has been marked to be confirmed, and that need not be said again on this connection.
     pub(super) marked: bool,
+    /// Redis has told since the last look what it has.
+    pub(super) seen: bool,
+    /// The highest number that is on its way to be confirmed.
+    pub(super) confirming: u64,
     /// From the journal, by number; more than once where Redis fell back further meanwhile.
     refilled: BTreeMap<u64, Packet>,
     queue: VecDeque<Packet>,
@@ -111,6 +115,8 @@ impl Stream {
             watermark: None,
             old: old || producer & KEYED != 0,
             marked: false,
+            seen: false,
+            confirming: 0,
             refilled: BTreeMap::new(),
             queue: VecDeque::new(),
             bytes: 0,
@@ -162,12 +168,20 @@ impl Stream {
     /// Redis has everything up to a number; it need not be in memory any more.
     pub(super) fn applied(&mut self, watermark: u64) {
         self.watermark = Some(watermark);
+        self.seen = true;
         while self.queue.front().is_some_and(|packet| packet.number <= watermark) {
             self.bytes -= self.queue.pop_front().map_or(0, |packet| packet.bytes.len());
         }
         while let Some(entry) = self.refilled.first_entry().filter(|entry| *entry.key() <= watermark) {
             self.bytes -= entry.remove().bytes.len();
         }
+    }
+
+    /// Where Redis has less than is on its way to be confirmed, how far that goes now.
+    pub(super) fn fell_back(&mut self) -> Option<u64> {
+        let watermark = self.watermark.filter(|watermark| *watermark < self.confirming)?;
+        self.confirming = watermark;
+        Some(watermark)
     }
 
     /// A batch came after its bucket: the next coarser one takes it, or none.

@@ -1,8 +1,8 @@
 //! Nodes whose clock is far off, and nodes that are restarted one after another under sockets that stay.
 
 use super::long;
-use super::nodes::{SETTLED, Truth, node, status};
-use super::server::{APPEND, Server};
+use super::nodes::{SETTLED, Truth, node, status, sums};
+use super::server::{APPEND, Proxy, Server};
 use crate::support::clock::Clock;
 use crate::support::process::{Process, signal};
 use crate::support::{Launch, Sink, Tallyd, free_port, http, repository, time, wait_until};
@@ -56,6 +56,50 @@ fn a_node_whose_clock_is_90_seconds_ahead_counts_exactly_too() {
     truth.await_graphite(&graphite);
 }
 
+#[test]
+fn a_node_that_was_cut_off_for_an_hour_is_counted_where_it_belongs() {
+    let (redis, graphite) = (Server::start(&APPEND), Sink::start());
+    let link = Proxy::plain(redis.port);
+    let right = node(&redis.url(), Some(&graphite), "");
+    // What it counts now is an hour old for all the others, as if it had been away since.
+    let behind = -3_500;
+    let cut_off = ahead(node(&format!("redis://127.0.0.1:{}", link.port), Some(&graphite), ""), behind);
+    link.cut_off(true);
+    let (right, cut_off) = (right.start(), cut_off.start());
+    let mut truth = Truth::default();
+    let started = time::now();
+    let span = Duration::from_secs(if long() { 300 } else { 8 });
+    truth.load(&[&right, &cut_off], span);
+    assert!(wait_until(SETTLED, || status(&cut_off)["redis"]["away"].is_object()));
+    let seen = sums(&right);
+    let missing =
+        truth.counters.iter().all(|(name, sent)| seen.get(name).is_none_or(|sum| *sum < *sent as f64));
+    assert!(missing, "the link is cut");
+    link.cut_off(false);
+    assert!(wait_until(SETTLED, || skew_is_said(&cut_off, behind)), "{}", status(&cut_off)["redis"]);
+    truth.load(&[&right, &cut_off], Duration::from_secs(2));
+    println!("cut off for {:?}", started.elapsed());
+    truth.await_queries(&right);
+    truth.await_graphite(&graphite);
+    // At every level.
+    let now = time::since_epoch().as_secs() as i64;
+    let both = |step: &str| {
+        let (from, to) = ((now - 4_200) / 60 * 60, (now / 60 + 3) * 60);
+        let path = format!("/api/v1/query?name=web.c9&from={from}&to={to}&step={step}&stat=sum");
+        total(&right.http_get(&path).body)
+    };
+    let sent = truth.counters["web.c9"] as f64;
+    assert_eq!([both("1s"), both("10s"), both("1m")], [sent; 3]);
+    assert_eq!(status(&cut_off)["batches_lost"], 0);
+}
+
+/// What the points of an answer add up to.
+fn total(body: &str) -> f64 {
+    let answer: Value = serde_json::from_str(body).unwrap_or_default();
+    let points = answer["series"][0]["points"].as_array().cloned().unwrap_or_default();
+    points.iter().filter_map(|point| point[1].as_f64()).sum()
+}
+
 /// A node under sockets that outlive it.
 struct Held {
     process: Process,
@@ -94,10 +138,7 @@ impl Held {
 
     fn sum(&self, name: &str) -> f64 {
         let path = format!("/api/v1/query?name={name}&from=-2h&step=1m&stat=sum");
-        let reply = http::get(self.http, &path).map(|reply| reply.body).unwrap_or_default();
-        let answer: Value = serde_json::from_str(&reply).unwrap_or_default();
-        let points = answer["series"][0]["points"].as_array().cloned().unwrap_or_default();
-        points.iter().filter_map(|point| point[1].as_f64()).sum()
+        total(&http::get(self.http, &path).map(|reply| reply.body).unwrap_or_default())
     }
 }
 

@@ -7,6 +7,7 @@ mod contract;
 mod faults;
 pub(crate) mod nodes;
 mod notices;
+mod replay;
 mod requests;
 mod roads;
 mod rollbacks;

@@ -5,8 +5,8 @@ use crate::support::{free_port, wait_until};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -133,6 +133,10 @@ pub(crate) struct Proxy {
     pub(crate) cuts: Arc<AtomicU64>,
     /// Relaxed: only its value matters.
     cutting: Arc<AtomicBool>,
+    /// Whether nothing passes at all.
+    away: Arc<AtomicBool>,
+    /// What passes, to be ended.
+    passing: Arc<Mutex<Vec<TcpStream>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -140,6 +144,11 @@ impl Proxy {
     /// Answers of each connection are cut off after a random number of bytes below `most`.
     pub(crate) fn cutting(to: u16, most: u64) -> Self {
         Self::start(to, most, Duration::ZERO)
+    }
+
+    /// Passes everything on as it comes.
+    pub(crate) fn plain(to: u16) -> Self {
+        Self::start(to, u64::MAX, Duration::ZERO)
     }
 
     /// Requests take up to so long to arrive.
@@ -155,10 +164,13 @@ impl Proxy {
             port,
             cuts: Arc::default(),
             cutting: Arc::new(AtomicBool::new(true)),
+            away: Arc::default(),
+            passing: Arc::default(),
             stop: Arc::default(),
         };
         let (cuts, cutting, stop) =
             (Arc::clone(&proxy.cuts), Arc::clone(&proxy.cutting), Arc::clone(&proxy.stop));
+        let (away, passing) = (Arc::clone(&proxy.away), Arc::clone(&proxy.passing));
         std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let Ok((client, _)) = listener.accept() else {
@@ -166,11 +178,27 @@ impl Proxy {
                     continue;
                 };
                 client.set_nonblocking(false).unwrap();
+                {
+                    let mut passing = passing.lock().unwrap();
+                    if away.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    passing.push(client.try_clone().unwrap());
+                }
                 let (cuts, cutting) = (Arc::clone(&cuts), Arc::clone(&cutting));
                 std::thread::spawn(move || pass(client, to, most, delay, &cuts, &cutting));
             }
         });
         proxy
+    }
+
+    /// Ends every connection and takes no more, until it is said to be over.
+    pub(crate) fn cut_off(&self, away: bool) {
+        let mut passing = self.passing.lock().unwrap();
+        self.away.store(away, Ordering::Relaxed);
+        for connection in passing.drain(..) {
+            connection.shutdown(Shutdown::Both).ok();
+        }
     }
 
     pub(crate) fn stop_cutting(&self) {
