@@ -106,6 +106,8 @@ pub(crate) fn restarts(outcome: &mut Outcome) {
 /// Stops under load: with all that is behind it up, with all of it down, and down where nothing keeps it; and with
 /// many series, whose last buckets are large.
 pub(crate) fn stops(outcome: &mut Outcome) {
+    // To seal and write 200,000 series takes a core a second.
+    outcome.wants_a_quiet_machine();
     for _ in 0..3 {
         stop_between(outcome, false, false);
     }
@@ -192,6 +194,8 @@ fn stop_without_a_store(outcome: &mut Outcome) {
     outcome.require(log(&launch).contains("lost"), "in memory: the log does not say that it was lost");
 }
 
+/// Some millions of points have waited, which are stated at `graphite.backfill_rate`.
+const CATCHES_UP: Duration = Duration::from_secs(300);
 /// Series of the largest load, in groups that one query reads.
 const MANY: usize = 200_000;
 const GROUP: usize = 10_000;
@@ -240,7 +244,7 @@ fn stop_with_many(outcome: &mut Outcome, graphite: &str) {
     held.wait_ready(2);
     let wanted = (sent - kernel(held.udp).0) * LINES;
     let (mut store, mut stated) = (0.0, 0.0);
-    wait_until(PATIENCE, || {
+    wait_until(CATCHES_UP, || {
         time::sleep(Duration::from_secs(1));
         (store, stated) = (stored(held.http), graphite.sum(".count"));
         store as u64 == wanted && stated as u64 == wanted
