@@ -22,7 +22,7 @@ setup: ## installs what the tests need: Graphite, Redis, and clients into tests/
 loom: ## tries every interleaving of the hand-over's two threads
 	cargo test --release --lib --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
-# Needs a nightly toolchain with Miri; without it this says so and is no failure.
+# Needs a nightly toolchain with Miri, which no stable one has; without it this says so and is no failure.
 miri: ## runs the tests of tables and hand-over in an interpreter that notices undefined behaviour
 	@if ! cargo +nightly miri --version >/dev/null 2>&1; then \
 		echo "miri: left out, since there is no nightly toolchain with Miri"; exit 0; \
@@ -60,15 +60,20 @@ nightly: setup ## the long versions of the tests, optimised, and the fuzz target
 	@$(MAKE) --no-print-directory licences
 	CHAOS_FULL=1 $(MAKE) --no-print-directory chaos
 
-# Fuzzing needs a nightly toolchain and cargo-fuzz; without them this says so and is no failure.
+# Needs cargo-fuzz; without it this says so and is no failure. Sanitizers are for nightly toolchains: where there is none,
+# the stable one is told to take them (RUSTC_BOOTSTRAP=1). A corpus grows beside the seeds and is not kept in the repository.
 fuzz: ## runs each fuzz target for FUZZ_SECS seconds
-	@if ! cargo +nightly fuzz --version >/dev/null 2>&1; then \
-		echo "fuzz: left out, since there is no nightly toolchain with cargo-fuzz"; exit 0; \
+	@if ! cargo fuzz --version >/dev/null 2>&1; then \
+		echo "fuzz: left out, since cargo-fuzz is not installed (cargo install cargo-fuzz)"; exit 0; \
 	fi; \
-	for target in $$(cargo +nightly fuzz list --fuzz-dir tests/fuzz); do \
+	if cargo +nightly --version >/dev/null 2>&1; then cargo="cargo +nightly"; else \
+		cargo=cargo; export RUSTC_BOOTSTRAP=1; \
+		echo "fuzz: with the stable toolchain and RUSTC_BOOTSTRAP=1, since there is no nightly one"; \
+	fi; \
+	for target in $$($$cargo fuzz list --fuzz-dir tests/fuzz); do \
 		echo "fuzz: $$target for $(FUZZ_SECS) s"; \
 		tests/fuzz/seed "$$target" || exit 1; \
-		cargo +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
+		$$cargo fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=$(FUZZ_SECS) || exit 1; \
 	done
 
 bench: ## the benches, optimised; what they printed once is in benches/record
