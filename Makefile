@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup loom miri instructions test nightly chaos fuzz licences bench deb msrv demo
+.PHONY: help setup loom miri instructions test nightly chaos fuzz licences bench deb msrv demo pictures
 
 # Modules of tests/it that run as suites of their own, each within four minutes.
 # They wait more than they work, so that more run side by side than there are cores.
@@ -89,6 +89,9 @@ msrv: ## checks that the oldest Rust which Cargo.toml names still builds it
 		echo "msrv: left out, since Rust $$version is not installed"; exit 0; \
 	fi; \
 	cargo "+$$version" check --locked --all-targets --target-dir target/msrv
+
+pictures: setup ## takes the pictures of the page in docs/pictures: of the demo, in a real browser
+	TALLYD_PAGE_IMAGES=1 cargo test --test it page::demo
 
 demo: ## starts tallyd with believable traffic and prints where to look
 	cargo run --release -- demo

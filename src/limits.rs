@@ -348,6 +348,8 @@ pub const FIGURE_TEXT_BYTES_MAX: usize = 128;
 pub const FIGURE_SERIES_MAX: usize = 500;
 /// Currencies that one figure shows.
 pub const FIGURE_LINES_MAX: usize = 6;
+/// A page that is asked for before the figures were looked at once waits so long for them, in milliseconds.
+pub const FIRST_LOOK_MS: u64 = 5_000;
 /// Parts of a figure that are shown.
 pub const FIGURE_SLICES: usize = 5;
 /// Events in the ticker.

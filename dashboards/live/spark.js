@@ -21,9 +21,12 @@ function course(values, summed) {
   });
 }
 
+/** Of what is neither summed nor stands for itself, a part that has just begun says nothing yet. */
+const whole = (figure) => figure.spark.now_index + (isSummed(figure) || figure.kind === 'gauge' ? 1 : 0);
+
 /** Today as far as it has come. A sum ends at the number that is shown, which is newer than its last part. */
 function sofar(figure) {
-  const values = course(figure.spark.today.slice(0, figure.spark.now_index + 1), isSummed(figure));
+  const values = course(figure.spark.today.slice(0, whole(figure)), isSummed(figure));
   const [shown] = figure.values;
   if (isSummed(figure) && shown && values.length > 0) values[values.length - 1] = shown.number;
   return values;
@@ -66,8 +69,8 @@ export function drawing(figure, marks) {
   };
   const path = line(today, scale);
   const end = /[ML](\d+) (\d+)$/.exec(path);
-  const whole = path.startsWith('M') && path.lastIndexOf('M') === 0;
-  const start = whole && /^M(\d+)/.exec(path)[1];
+  const unbroken = path.startsWith('M') && path.lastIndexOf('M') === 0;
+  const start = unbroken && /^M(\d+)/.exec(path)[1];
   const lines = ofToday(spark, marks);
   return h('svg', {
     viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': inWords(figure, lines),
@@ -78,22 +81,23 @@ export function drawing(figure, marks) {
       h('title', {}, `${mark.clock} ${mark.text}`));
   }),
   h('path.before', { d: line(before, scale) }),
-  summed && whole && end && h('path.area', { d: `${path}V${HIGH}H${start}Z` }),
+  summed && unbroken && end && h('path.area', { d: `${path}V${HIGH}H${start}Z` }),
   end && h('path.end', { d: `M${end[1]} ${end[2]}h0` }),
   h('path.today', { d: path }));
 }
 
-/** A number as short as it can be said: whole, or with two digits. */
-export const plain = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(2));
+/** A number as short as it can be said: whole, or with two digits; thousands apart. */
+export const plain = (value) => value.toFixed(Number.isInteger(value) ? 0 : 2).replace(/\B(?=(\d{3})+(?!\d))/g, ',');
 
 function inWords(figure, marks) {
   const summed = isSummed(figure);
   const last = (values) => values.reduce((found, value) => (value === null ? found : value), null);
   const now = last(sofar(figure));
-  const then = last(course(figure.spark.last_week.slice(0, figure.spark.now_index + 1), summed));
+  const then = last(course(figure.spark.last_week.slice(0, whole(figure)), summed));
   const say = (value) => (value === null ? 'not known' : plain(value));
   const deploys = marks.map((mark) => `; ${mark.clock} ${mark.text}`).join('');
-  return `${figure.label} over the day: today ${say(now)} so far, last week by this time ${say(then)}${deploys}`;
+  const words = summed ? ['today', ' so far, last week by this time'] : ['lately', ', at this time last week'];
+  return `${figure.label} over the day: ${words[0]} ${say(now)}${words[1]} ${say(then)}${deploys}`;
 }
 
 /** The hours under the hero's line. */

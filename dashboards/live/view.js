@@ -33,12 +33,16 @@ export function view(state, now, places) {
       h(`section.group.n${figures.length}`, { 'aria-labelledby': `group-${index}` },
         h(name ? 'h2' : 'h2.hush', { id: `group-${index}` }, name || 'More figures'),
         h('ul', {}, tiles(figures))))),
-    state.figures.length === 0 && empty(),
+    state.figures.length === 0 && empty(state),
     state.unplaced.length > 0 && unplaced(state),
   ].filter(Boolean);
 }
 
-function empty() {
+function empty(state) {
+  if (state.version === 0) {
+    return h('section.empty', {}, h('h2', {}, 'Starting'),
+      h('p', {}, 'What is known is being read: it will stand here in a moment.'));
+  }
   return h('section.empty', {},
     h('h2', {}, 'Nothing has come in yet'),
     h('p', {}, 'Send the first event, and it will stand here within a second:'),
@@ -170,9 +174,9 @@ export function links(figure, places) {
 
 function unplaced(state) {
   return h('section.unplaced', { 'aria-labelledby': 'unplaced' },
-    h('h2', { id: 'unplaced' }, 'Seen, not placed'),
+    h('h2', { id: 'unplaced' }, state.guessed ? 'Not configured yet' : 'Seen, not placed'),
     h('p', {}, state.guessed
-      ? 'Nothing is configured yet: the figures above are a guess. Paste what you want to keep into tallyd.toml.'
+      ? 'The figures above are a guess from what comes in. Paste what you want to keep into tallyd.toml.'
       : 'These come in and stand on no page. Paste what you want to see into tallyd.toml.'),
     h('ul', {}, state.unplaced.map((series) => h('li', { key: `${series.kind} ${series.name}` },
       h('details', {},

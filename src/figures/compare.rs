@@ -74,7 +74,7 @@ pub(super) fn compare(
 ) -> Compare {
     Compare {
         label: label(words, other),
-        delta: words.unit.difference(by_now.number - base.number),
+        delta: words.unit.rough_difference(by_now.number - base.number),
         percent: percent(by_now.number, base.number).filter(|_| words.percent),
         base: words.unit.text(base.number),
         by_now_number: by_now.number,

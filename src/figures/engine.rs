@@ -10,10 +10,12 @@ use super::state::{Mark, PageName, PageState};
 use super::work::Work;
 use crate::clock::WallMs;
 use crate::health::Books;
+use crate::limits;
 use crate::metric::{Series, Sum, Tally};
 use crate::store::Store;
 use chrono::NaiveDate;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -67,7 +69,9 @@ impl Engine {
         let name = |page: &super::PageRules| PageName { path: page.path.clone(), title: page.title.clone() };
         let names: Vec<PageName> = options.pages.iter().map(name).collect();
         let pages = names.iter().map(|name| {
-            let state = PageState { page: name.clone(), pages: names.clone(), ..PageState::default() };
+            let (page, pages) = (name.clone(), names.clone());
+            let build = env!("CARGO_PKG_VERSION");
+            let state = PageState { build, page, pages, ..PageState::default() };
             (name.clone(), watch::Sender::new(Arc::new(state)))
         });
         let pages = pages.collect();
@@ -85,6 +89,17 @@ impl Engine {
     #[must_use]
     pub fn state(&self, path: &str) -> Option<Arc<PageState>> {
         Some(Arc::clone(&self.page(path)?.borrow()))
+    }
+
+    /// Waits until everything was looked at once, which takes a moment where the past is long; not for longer than
+    /// [`limits::FIRST_LOOK_MS`].
+    pub async fn first_look(&self, path: &str) {
+        if let Some(mut states) = self.watch(path) {
+            let looked = states.wait_for(|state| state.version > 0);
+            let patience = Duration::from_millis(limits::FIRST_LOOK_MS);
+            // Whoever asks is told that it is starting.
+            tokio::time::timeout(patience, looked).await.ok();
+        }
     }
 
     /// Wakes at every change of a page.

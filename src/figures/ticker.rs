@@ -43,11 +43,19 @@ impl Ticker {
         let text = format!("{} {}", rules.label, unit.difference(by));
         let event = Event { at_ms, clock: clock(look, at_ms), figure: rules.id.clone(), text };
         self.events.push_front((event, unit.clone(), by));
-        self.events.truncate(limits::TICKER_EVENTS);
+        // Of each figure so many, since no page has to show them all.
+        let mut own = (0..self.events.len())
+            .filter(|at| self.events.get(*at).is_some_and(|(event, ..)| event.figure == rules.id));
+        if let Some(at) = own.nth(limits::TICKER_EVENTS) {
+            self.events.remove(at);
+        }
     }
 
-    pub(super) fn events(&self) -> Vec<Event> {
-        self.events.iter().map(|(event, _, _)| event.clone()).collect()
+    /// The last events of these figures.
+    pub(super) fn events(&self, ids: &[&String]) -> Vec<Event> {
+        let of_them =
+            self.events.iter().map(|(event, ..)| event).filter(|event| ids.contains(&&event.figure));
+        of_them.take(limits::TICKER_EVENTS).cloned().collect()
     }
 }
 

@@ -165,7 +165,7 @@ impl Around<'_> {
             let mean = slow.weekdays.iter().map(|day| day.number).sum::<f64>() / count;
             let mean = if *unit == Unit::Plain { mean.round() } else { mean };
             figure.usual =
-                Some(format!("usual {} {}", if gauge { "at this time" } else { "by now" }, unit.text(mean)));
+                Some(format!("usual {} {}", if gauge { "at this time" } else { "by now" }, unit.rough(mean)));
         }
     }
 
@@ -204,7 +204,7 @@ impl Around<'_> {
             let text = unit.text(number);
             Some(Goal {
                 period,
-                target: unit.text(target),
+                target: unit.rough(target),
                 text,
                 number,
                 done,

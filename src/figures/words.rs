@@ -36,6 +36,9 @@ const DIGITS: [(&str, usize); 14] = [
     ("TND", 3),
 ];
 
+/// Nobody compares cents of amounts from here on.
+const ROUGH_FROM: f64 = 1_000.0;
+
 /// What a number is a number of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -82,22 +85,47 @@ impl Unit {
 
     /// The number with its unit.
     pub(super) fn text(&self, number: f64) -> String {
-        let Value { unit, unit_first, text, .. } = self.value(number.abs());
-        let minus = if number < 0.0 { "−" } else { "" };
-        let space = if unit.chars().count() > 1 || unit == "%" { " " } else { "" };
-        if unit_first { format!("{minus}{unit}{space}{text}") } else { format!("{minus}{text}{space}{unit}") }
+        with_unit(number, self.value(number.abs()))
+    }
+
+    /// The same for reading at a glance: money without its minor units where they are none, or hide what matters.
+    pub(super) fn rough(&self, number: f64) -> String {
+        let mut value = self.value(number.abs());
+        if matches!(self, Self::Money(_))
+            && ((number.fract() == 0.0 && number != 0.0) || number.abs() >= ROUGH_FROM)
+        {
+            value.text = grouped(value.number, 0);
+        }
+        with_unit(number, value)
     }
 
     /// The same of a difference, which has a sign in front.
     pub(super) fn difference(&self, number: f64) -> String {
+        self.signed(number, |number| self.text(number))
+    }
+
+    /// The same at a glance.
+    pub(super) fn rough_difference(&self, number: f64) -> String {
+        self.signed(number, |number| self.rough(number))
+    }
+
+    fn signed(&self, number: f64, text: impl Fn(f64) -> String) -> String {
         let points = |number: f64| format!("{} pt", grouped(number.abs() * 100.0, 1));
-        let plain = |number: f64| if *self == Self::Share { points(number) } else { self.text(number.abs()) };
+        let plain = |number: f64| if *self == Self::Share { points(number) } else { text(number.abs()) };
         let shown = plain(number);
         let nothing = plain(0.0);
         // What rounds to nothing has no direction.
         let sign = if shown == nothing { "±" } else { sign(number) };
         format!("{sign}{shown}")
     }
+}
+
+/// A value with its unit, and the sign of `number`.
+fn with_unit(number: f64, value: Value) -> String {
+    let Value { unit, unit_first, text, .. } = value;
+    let minus = if number < 0.0 { "−" } else { "" };
+    let space = if unit.chars().count() > 1 || unit == "%" { " " } else { "" };
+    if unit_first { format!("{minus}{unit}{space}{text}") } else { format!("{minus}{text}{space}{unit}") }
 }
 
 /// `+` or a minus that is as wide.
@@ -158,6 +186,13 @@ mod tests {
         assert_eq!(grouped(-0.001, 2), "0.00");
         let euro = Unit::Money("EUR".to_owned());
         assert_eq!((euro.text(3_412.0), euro.text(-5.5)), ("€3,412.00".to_owned(), "−€5.50".to_owned()));
+        assert_eq!((euro.rough(90_000.0), euro.rough(3_412.36)), ("€90,000".to_owned(), "€3,412".to_owned()));
+        assert_eq!((euro.rough(214.5), euro.rough(-214.0)), ("€214.50".to_owned(), "−€214".to_owned()));
+        assert_eq!(euro.rough_difference(-4_986.33), "−€4,986");
+        assert_eq!(
+            (euro.rough_difference(0.0), euro.rough_difference(0.001)),
+            ("±€0.00".into(), "±€0.00".into())
+        );
         assert_eq!(Unit::Money("JPY".to_owned()).text(1_200.0), "¥1,200");
         assert_eq!(Unit::Money("CHF".to_owned()).text(12.5), "CHF 12.50");
         assert_eq!(

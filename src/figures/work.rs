@@ -6,11 +6,11 @@ use super::marks::Marks;
 use super::options::{FigureRules, Options, PageRules};
 use super::plain::Plain;
 use super::slow::Look;
-use super::state::{Event, Figure, FigureKind, Mark, PageName, PageState, Slot};
+use super::state::{Figure, FigureKind, Mark, PageName, PageState, Slot, Unplaced};
 use super::ticker::Ticker;
 use super::tile::{Around, day_text};
 use super::trust::Trust;
-use super::watched::Watched;
+use super::watched::{Watched, kind_of};
 use crate::clock::{self, WallMs};
 use crate::health::Books;
 use crate::limits;
@@ -35,7 +35,6 @@ const SECONDS: usize = 2;
 pub(super) struct Common {
     now: WallMs,
     cut: WallMs,
-    ticker: Vec<Event>,
     marks: Vec<Mark>,
     guarantee: String,
     partial: Option<String>,
@@ -96,7 +95,6 @@ impl Work {
         Common {
             now,
             cut,
-            ticker: self.ticker.events(),
             marks,
             guarantee: self.trust.guarantee(&self.options.guarantee, store),
             partial: self.trust.partial().or(left_out),
@@ -124,12 +122,12 @@ impl Work {
         let common = Common {
             now: look.now,
             cut: look.cut,
-            ticker: Vec::new(),
             marks: Vec::new(),
             guarantee: String::new(),
             partial: None,
             cannot_tell: None,
         };
+        self.ticker = Ticker::default();
         let pages = 0..self.options.pages.len();
         pages.filter_map(|at| self.page(at, store, days, &common)).collect()
     }
@@ -210,11 +208,12 @@ impl Work {
             cannot_tell: common.cannot_tell,
             udp_port: self.options.udp_port,
         };
-        let ids = std::iter::once(&rules.hero).chain(&rules.show);
-        let figures = ids.filter_map(|id| self.figure(id, &around)).enumerate().map(|(at, mut figure)| {
-            figure.slot = slot(at);
-            figure
-        });
+        let ids: Vec<&String> = std::iter::once(&rules.hero).chain(&rules.show).collect();
+        let figures =
+            ids.iter().filter_map(|id| self.figure(id, &around)).enumerate().map(|(at, mut figure)| {
+                figure.slot = slot(at);
+                figure
+            });
         Some(PageState {
             version: 0,
             at_ms: common.now,
@@ -227,18 +226,22 @@ impl Work {
             guarantee: common.guarantee.clone(),
             partial: common.partial.clone(),
             figures: figures.collect(),
-            ticker: common.ticker.clone(),
+            ticker: self.ticker.events(&ids),
             marks: common.marks.clone(),
-            unplaced: self
-                .found
-                .strangers
-                .iter()
-                .take(limits::UNPLACED_MAX)
-                .map(discover::unplaced)
-                .collect(),
+            unplaced: self.unplaced(),
             pages: self.names.clone(),
             guessed: self.guessed,
         })
+    }
+
+    /// What nothing is written about in the configuration: first what is on the page by guess, then what is on none.
+    fn unplaced(&self) -> Vec<Unplaced> {
+        let guesses = self.figures.iter().filter(|_| self.guessed).filter_map(|plain| {
+            let rules = &plain.watched.rules;
+            Some((kind_of(rules.kind)?, rules.metric.clone()))
+        });
+        let all = guesses.chain(self.found.strangers.iter().cloned());
+        all.take(limits::UNPLACED_MAX).map(|series| discover::unplaced(&series)).collect()
     }
 
     fn figure(&self, id: &str, around: &Around<'_>) -> Option<Figure> {

@@ -121,6 +121,11 @@ async function cut(kind, { page, proxy, server }) {
   const told = await page.locator("#banner").innerText();
   assert.match(told, /^Not live since \d\d:\d\d:\d\d, trying again/);
   assert.match(await page.title(), /^\(stale\) /);
+  const drawn = await page.evaluate(() => {
+    const style = getComputedStyle(document.querySelector(".num"));
+    return `${style.textDecorationLine} ${style.outlineStyle}`;
+  });
+  assert.equal(drawn, "line-through dashed", "what is stale looks so");
   assert.match(await page.locator("#say").textContent(), /^Connection lost\. Not live since \d\d:\d\d:\d\d\.$/);
   await sleep(Math.max(0, away - stale));
   if (kind === "killed") await server.start();

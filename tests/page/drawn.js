@@ -3,46 +3,12 @@
 
 const assert = require("node:assert/strict");
 const { readFileSync } = require("node:fs");
-const http = require("node:http");
-const path = require("node:path");
 const { becomes, launch, open } = require("./browser.js");
+const { serve } = require("./served.js");
 
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const input = JSON.parse(process.argv[2]);
 const cases = JSON.parse(readFileSync(input.cases, "utf8"));
-const TYPES = { ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json" };
-
-/** Serves one state: its page as the server drew it, the page's files, and its stream. */
-function serve(shown) {
-  const answer = (request, response) => {
-    const url = new URL(request.url, "http://127.0.0.1");
-    const asked = url.searchParams;
-    if (url.pathname === "/") {
-      response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": input.policy });
-      response.end(asked.get("tv") ? shown.case.tv : asked.get("dark") ? shown.case.dark : shown.case.html);
-    } else if (url.pathname === "/api/v1/live") {
-      response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
-      response.write(`event: state\ndata: ${JSON.stringify(shown.case.state)}\n\n`);
-      const timer = setInterval(() => response.write(`event: beat\ndata: {"at_ms": ${shown.case.state.at_ms}}\n\n`), 1000);
-      shown.end = () => response.end();
-      response.on("close", () => clearInterval(timer));
-    } else if (url.pathname === "/api/v1/live.json") {
-      // Asked for where this machine is so busy that beats are late.
-      response.writeHead(200, { "Content-Type": "application/json" });
-      response.end(JSON.stringify(shown.case.state));
-    } else if (url.pathname.startsWith("/assets/")) {
-      const name = path.basename(url.pathname);
-      response.writeHead(200, { "Content-Type": TYPES[path.extname(name)] });
-      response.end(readFileSync(path.join(input.files, name)));
-    } else {
-      response.writeHead(503);
-      response.end();
-    }
-  };
-  return new Promise((resolve) => {
-    const server = http.createServer(answer).listen(0, "127.0.0.1", () => resolve(server));
-  });
-}
 
 /** What the page's scripts changed of what the server had drawn. */
 function watchForChanges() {
@@ -99,7 +65,7 @@ async function fits(page, name) {
 }
 
 const SIZES = [
-  { name: "phone", width: 320, height: 690, whole: true },
+  { name: "phone", width: 320, height: 690 },
   { name: "phone-dark", width: 390, height: 844, query: "?dark=1" },
   { name: "tablet", width: 834, height: 1112 },
   { name: "laptop", width: 1440, height: 900 },
@@ -128,9 +94,6 @@ async function sizes(browser, address, shown) {
       const overlaps = await page.evaluate(() => document.querySelector(".lead").getBoundingClientRect().bottom
         - (document.querySelector(".groups")?.getBoundingClientRect().top ?? Infinity));
       assert(overlaps <= 0, `${label}: rows overlap by ${overlaps} pixels`);
-    }
-    if (input.images && shown.case.name === "whole") {
-      await page.screenshot({ path: path.join(input.images, `page-${size.name}.png`), fullPage: size.whole, animations: "disabled" });
     }
     // Text at twice its size, as a reader of the page may set it.
     if (!size.query?.includes("tv")) {
@@ -164,8 +127,37 @@ async function keyboard(browser, address) {
   await page.waitForTimeout(1500);
   assert(await page.locator(".hero details[open]").count() === 1);
   await accessible(page, "with a panel open");
-  if (input.images) await page.screenshot({ path: path.join(input.images, "page-details.png"), animations: "disabled" });
   await page.assertClean();
+  await page.context().close();
+}
+
+/** On a phone a row is a label, a number and a difference; a tap opens its line, its goal and what stands behind it. */
+async function rowsOpen(browser, address) {
+  const page = await open(browser, { viewport: { width: 320, height: 690 }, hasTouch: true, isMobile: true });
+  await page.goto(address);
+  await becomes(page, "live");
+  const row = page.locator('[data-key="revenue"]');
+  assert((await row.boundingBox()).y >= 0.85 * 690, "the hero fills the first screen");
+  for (const part of [".spark", ".goal", ".last", ".panel"]) assert(await row.locator(part).first().isHidden(), `${part} of a row`);
+  for (const part of ["h3", ".num", ".delta"]) assert(await row.locator(part).first().isVisible(), `${part} of a row`);
+  assert((await row.boundingBox()).height >= 56, "a row can be tapped");
+  await row.tap();
+  for (const part of [".spark", ".goal", ".last", ".panel table.hours"]) await row.locator(part).first().waitFor({ state: "visible" });
+  await fits(page, "a row that is open");
+  await accessible(page, "a row that is open");
+  await page.assertClean();
+  await page.context().close();
+}
+
+/** What a line shows stands in words beside it. */
+async function saidInWords(browser, address) {
+  const page = await open(browser, {});
+  await page.goto(address);
+  await becomes(page, "live");
+  assert.match(await page.getAttribute(".hero .spark svg", "aria-label"),
+    /^Sign-ups over the day: today 184 so far, last week by this time [\d.]+; 09:26 deploy web$/);
+  const about = await page.locator(".about").innerText();
+  assert.match(about.replace(/\s+/g, " "), /^Europe\/Paris saved to disk every 200 ms data \d+ s old$/);
   await page.context().close();
 }
 
@@ -190,7 +182,7 @@ async function reloadsForANewBuild(browser, address, shown) {
 
 (async () => {
   const shown = { case: null };
-  const server = await serve(shown);
+  const server = await serve(shown, input);
   const address = `http://127.0.0.1:${server.address().port}/`;
   const browser = await launch();
   try {
@@ -204,6 +196,8 @@ async function reloadsForANewBuild(browser, address, shown) {
     }
     shown.case = cases.find((known) => known.name === "whole");
     await keyboard(browser, address);
+    await rowsOpen(browser, address);
+    await saidInWords(browser, address);
     await reloadsForANewBuild(browser, address, shown);
     console.log(JSON.stringify({ cases: cases.length }));
   } finally {

@@ -71,15 +71,17 @@ async function staysTheSameAfterAReload(page) {
   assert.equal(await text(), before);
 }
 
+const countRolls = (page) => page.evaluate(() => {
+  window.rolled = 0;
+  new MutationObserver((records) => {
+    window.rolled += records.flatMap((record) => [...record.addedNodes]).filter((node) => node.className === "roll").length;
+  }).observe(document.getElementById("figures"), { subtree: true, childList: true });
+});
+
 /** Motion stops at the button; numbers do not. */
 async function pauses(page) {
   await page.click("#pause");
-  await page.evaluate(() => {
-    window.rolled = 0;
-    new MutationObserver((records) => {
-      window.rolled += records.flatMap((record) => [...record.addedNodes]).filter((node) => node.className === "roll").length;
-    }).observe(document.getElementById("figures"), { subtree: true, childList: true });
-  });
+  await countRolls(page);
   const before = Number(await number(page, "signups").innerText());
   await send("signups:1|c");
   await shows(page, "signups", String(before + 1));
@@ -88,6 +90,21 @@ async function pauses(page) {
   await send("signups:1|c");
   await shows(page, "signups", String(before + 2));
   assert((await page.evaluate(() => window.rolled)) > 0, "no number rolled");
+}
+
+/** Who asks their system for less motion gets none, and every number. */
+async function movesNothingForWhoDoesNotWantIt(browser) {
+  const page = await open(browser, { reducedMotion: "reduce" });
+  await page.goto(`${address}/`);
+  await becomes(page, "live");
+  await countRolls(page);
+  const before = Number(await number(page, "signups").innerText());
+  await send("signups:1|c");
+  await shows(page, "signups", String(before + 1));
+  assert.equal(await page.evaluate(() => window.rolled), 0, "a number rolled");
+  assert.equal(await page.evaluate(() => getComputedStyle(document.querySelector(".dot")).animationName), "none");
+  await page.assertClean();
+  await page.context().close();
 }
 
 /** A screen on the wall turns from page to page without ever being loaded anew, and says so in its address. */
@@ -157,6 +174,7 @@ async function latency(page) {
     await marksStand(page);
     await staysTheSameAfterAReload(page);
     await pauses(page);
+    await movesNothingForWhoDoesNotWantIt(browser);
     const measured = await latency(page);
     await televisionTurns(browser);
     await nothingRuns(page);

@@ -20,6 +20,8 @@ const FINE_MS: i64 = 300_000;
 const COARSE_MS: i64 = 1_800_000;
 /// Visitors of a slot that are looked at: few enough to be kept exactly.
 const VISITORS_MAX: u32 = 100;
+/// Values of a timer in a slot: enough for a percentile.
+const TIMES_MAX: u64 = 40;
 /// Who counted it; any number that is not random.
 const PRODUCER: u128 = 1;
 /// Deploys are made at these hours, on weekdays.
@@ -61,18 +63,20 @@ impl History<'_> {
                 today = (day, 0.88 + 0.24 * self.random.f64());
             }
             let seconds = (now.min(start) - at) as f64 / 1_000.0;
-            let busy = seconds * today.1 * curve(self.calendar, at);
+            let busy = today.1 * curve(self.calendar, at);
             number += 1;
             (!ended).then(|| Batch {
                 producer: PRODUCER,
                 number,
                 bucket: at.div_euclid(self.bucket_ms) * self.bucket_ms,
-                entries: self.slot(at, busy, number),
+                entries: self.slot(at, (busy, seconds), number),
             })
         })
     }
 
-    fn slot(&mut self, start: WallMs, busy: f64, number: u64) -> Vec<(Series, Tally)> {
+    /// What came in so many seconds of a shop that was as busy as this.
+    fn slot(&mut self, start: WallMs, (curve, seconds): (f64, f64), number: u64) -> Vec<(Series, Tally)> {
+        let busy = curve * seconds;
         let rates = self.rates;
         let mut entries = Vec::new();
         let mut count = |name: &str, sum: Tally| entries.push((Series::new(Kind::Counter, name), sum));
@@ -104,13 +108,17 @@ impl History<'_> {
             visitors.insert(hash_member(self.salt, visitor.as_bytes()), self.bounds.set_exact_max);
         }
         entries.push((Series::new(Kind::Set, "visitors"), Tally::Set(Box::new(visitors))));
-        let mut checkout = Digest::default();
-        for _ in 0..orders.min(40) {
-            let time = super::log_normal(&mut self.random, 240.0, 0.4).round();
-            checkout.record(time, 1.0, 1.0, self.bounds.timer_exact_max);
+        for (name, count, median, spread) in
+            [("checkout.time", orders, 240.0, 0.4), ("page.time", TIMES_MAX, 38.0, 0.5)]
+        {
+            let mut times = Digest::default();
+            for _ in 0..count.min(TIMES_MAX) {
+                let time = super::log_normal(&mut self.random, median, spread).round();
+                times.record(time, 1.0, 1.0, self.bounds.timer_exact_max);
+            }
+            entries.push((Series::new(Kind::Timer, name), Tally::Timer(Box::new(times))));
         }
-        entries.push((Series::new(Kind::Timer, "checkout.time"), Tally::Timer(Box::new(checkout))));
-        let carts = 8.0 + (busy / 20.0).round() + self.random.f64().mul_add(6.0, 0.0).round();
+        let carts = (super::usual_carts(curve) + 5.0 * (self.random.f64() - 0.5)).round();
         let order = Order { time: start, producer: PRODUCER, number };
         let carts = Gauge::once(order, Change { set: Some(carts), delta: 0.0 });
         entries.push((Series::new(Kind::Gauge, "carts.open"), Tally::Gauge(carts)));

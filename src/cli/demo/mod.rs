@@ -17,7 +17,7 @@ use crate::store::StoreUrl;
 use anyhow::Context;
 use chrono::{DateTime, Local};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::RecvTimeoutError;
@@ -37,8 +37,10 @@ const PAGE: &str = include_str!("page.toml");
 const PAGES: [&str; 4] = ["home", "shoes", "hats", "cart"];
 /// Where the system says which zone it is in.
 const LOCAL_ZONE: &str = "/etc/localtime";
-/// Carts that are open at most.
-const CARTS_MAX: i64 = 60;
+/// Carts that are open around midnight, and how many more when the shop is at its busiest.
+const CARTS: (f64, f64) = (8.0, 18.0);
+/// So many carts from what is usual, nobody opens another one.
+const CARTS_REACH: f64 = 12.0;
 /// Lines of a bucket that are shown.
 const LINES_SHOWN: usize = 12;
 
@@ -51,15 +53,17 @@ pub fn demo(arguments: &Demo) -> anyhow::Result<ExitCode> {
     }
     let folder =
         tempfile::Builder::new().prefix("tallyd-demo-").tempdir().context("no temporary directory")?;
-    let (config, stand_in) = configuration(arguments, folder.path())?;
+    let mut config = configuration(arguments, folder.path())?;
     let clock = Clock::system();
     let calendar = *config.store.ladder.calendar();
     remember(&config, &calendar, clock.now())?;
+    // Not before the past is written, which takes a while: somebody else may want the same ports.
+    let receiver = find_places(&mut config, arguments)?;
     let service = start(&config, &clock).context("the demo cannot start")?;
     let udp = service.addresses().udp.context("the demo has no UDP address")?;
     introduce(service.addresses(), arguments)?;
-    if let Some(receiver) = stand_in {
-        std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || show_lines(&receiver))?;
+    if let Some(receiver) = receiver {
+        std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || stand_in(&receiver))?;
     }
     let mut shop = Shop::open(&udp.to_string(), calendar)?;
     let started = clock.now();
@@ -127,8 +131,8 @@ fn local_zone() -> Option<String> {
     Calendar::new(&name, chrono::NaiveTime::MIN).map(|_| name)
 }
 
-/// The defaults, on loopback, on the usual ports or the next free ones.
-fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Option<TcpListener>)> {
+/// The defaults, with the shop's pages.
+fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<Config> {
     // What the shop sells is gone with it, unless somebody says where to keep it.
     let store = ("TALLYD_STORE_URL".to_owned(), format!("file:{}", folder.display()));
     let typed =
@@ -136,9 +140,12 @@ fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Opt
     let configured = Configured::default();
     let zone = local_zone().map(|zone| ("TALLYD_COMPANY_TIMEZONE".to_owned(), zone));
     let env = std::iter::once(store).chain(zone).chain(configured.environment()).chain(typed);
-    let mut config = config::native(PAGE, env)
-        .context("the demo cannot start with this environment or --graphite")?
-        .config;
+    let loaded = config::native(PAGE, env);
+    Ok(loaded.context("the demo cannot start with this environment or --graphite")?.config)
+}
+
+/// On loopback, on the usual ports or the next free ones; and who stands in for Graphite, where there is none.
+fn find_places(config: &mut Config, arguments: &Demo) -> anyhow::Result<Option<TcpListener>> {
     config.ingest.udp = vec![free_udp(8125)?];
     config.figures.udp_port = config.ingest.udp.first().map_or(0, SocketAddr::port);
     config.ingest.tcp = Vec::new();
@@ -151,7 +158,7 @@ fn configuration(arguments: &Demo, folder: &Path) -> anyhow::Result<(Config, Opt
         config.graphite.addresses = vec![listener.local_addr()?.to_string()];
         stand_in = Some(listener);
     }
-    Ok((config, stand_in))
+    Ok(stand_in)
 }
 
 fn candidates(usual: u16) -> impl Iterator<Item = SocketAddr> {
@@ -196,19 +203,29 @@ fn say(text: &str) -> anyhow::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
 }
 
-/// Stands in for Graphite: reads each connection to its end and shows what the shop would see there.
-fn show_lines(receiver: &TcpListener) {
+/// Stands in for Graphite. One of the connections is idle for as long as we live, so that each has a thread of its own.
+fn stand_in(receiver: &TcpListener) {
     for stream in receiver.incoming().filter_map(Result::ok) {
-        let lines: Vec<String> = BufReader::new(stream).lines().map_while(Result::ok).collect();
-        let business = |line: &&String| !line.starts_with("stats.statsd.") && !line.contains(".statsd.");
-        let wanted =
-            |line: &&String| [".count ", ".upper_90 ", "gauges."].iter().any(|part| line.contains(part));
-        let shown: Vec<&String> = lines.iter().filter(business).filter(wanted).take(LINES_SHOWN).collect();
-        let more = lines.len() - shown.len();
-        let text = shown.iter().fold(String::new(), |text, line| text + "    " + line + "\n");
-        // Without a stdout there is nobody to show it to; the demo itself will notice.
-        say(&format!("  to Graphite:\n{text}    … and {more} more\n")).ok();
+        let show = move || show_lines(stream);
+        if let Err(error) = std::thread::Builder::new().name("stand-in".to_owned()).spawn(show) {
+            tracing::warn!(%error, "the stand-in of Graphite cannot read");
+        }
     }
+}
+
+/// Reads a connection to its end and shows what the shop would see in Graphite.
+fn show_lines(stream: TcpStream) {
+    let lines: Vec<String> = BufReader::new(stream).lines().map_while(Result::ok).collect();
+    let business = |line: &&String| !line.starts_with("stats.statsd.") && !line.contains(".statsd.");
+    let wanted = |line: &&String| [".count ", ".upper_90 ", "gauges."].iter().any(|part| line.contains(part));
+    let shown: Vec<&String> = lines.iter().filter(business).filter(wanted).take(LINES_SHOWN).collect();
+    if shown.is_empty() {
+        return;
+    }
+    let more = lines.len() - shown.len();
+    let text = shown.iter().fold(String::new(), |text, line| text + "    " + line + "\n");
+    // Without a stdout there is nobody to show it to; the demo itself will notice.
+    say(&format!("  to Graphite:\n{text}    … and {more} more\n")).ok();
 }
 
 /// One line: what tallyd has counted so far.
@@ -282,7 +299,8 @@ impl Shop {
         socket.connect(place).context("the shop cannot reach tallyd")?;
         let (random, clock) = (fastrand::Rng::new(), Clock::system());
         let opened = clock::monotonic_now();
-        Ok(Self { socket, random, calendar, clock, opened, open_carts: 12, deployed_at: None })
+        let open_carts = usual_carts(history::curve(&calendar, clock.now())).round() as i64;
+        Ok(Self { socket, random, calendar, clock, opened, open_carts, deployed_at: None })
     }
 
     /// A twentieth of a second of business, in one datagram for each thing that happens.
@@ -290,7 +308,8 @@ impl Shop {
         let age = clock::elapsed(self.opened).as_secs_f64();
         // Business comes in waves, on top of the day's own.
         let wave = 1.0 + 0.3 * (age / 17.0).sin();
-        let busy = wave * history::curve(&self.calendar, self.clock.now()) / f64::from(BURSTS);
+        let curve = history::curve(&self.calendar, self.clock.now());
+        let busy = wave * curve / f64::from(BURSTS);
         for _ in 0..arrivals(&mut self.random, Rates::SHOP.views * busy) {
             self.view()?;
         }
@@ -305,8 +324,12 @@ impl Shop {
             self.deployed_at = Some(age);
             self.send("deploys.shop:1|c")?;
         }
-        let drift = self.random.i64(-1..=1);
-        self.open_carts = (self.open_carts + drift).clamp(0, CARTS_MAX);
+        // About once a second somebody opens a cart or leaves one.
+        if self.random.u32(..BURSTS) == 0 {
+            let missing = usual_carts(curve) - self.open_carts as f64;
+            let opens = self.random.f64() < 0.5 + missing / (2.0 * CARTS_REACH);
+            self.open_carts = (self.open_carts + if opens { 1 } else { -1 }).max(0);
+        }
         self.send(&format!("carts.open:{}|g", self.open_carts))
     }
 
@@ -336,6 +359,11 @@ impl Shop {
 /// Few visitors look at much: the product of two dice favours low numbers.
 fn visitor(random: &mut fastrand::Rng) -> String {
     format!("user-{}", (random.f64() * random.f64() * 9_000.0) as u32)
+}
+
+/// How many carts are open where the shop is as busy as this.
+fn usual_carts(curve: f64) -> f64 {
+    CARTS.1.mul_add(curve, CARTS.0)
 }
 
 /// What is signed up for.

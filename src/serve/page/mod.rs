@@ -37,6 +37,7 @@ pub(super) async fn page(
     Extension(live): Extension<Arc<Live>>,
     OriginalUri(uri): OriginalUri,
 ) -> Response {
+    server.figures.first_look(uri.path()).await;
     let Some(state) = live.state(&server, &who, uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };

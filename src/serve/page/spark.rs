@@ -29,11 +29,16 @@ fn course(values: &[Option<f64>], summed: bool) -> Vec<Option<f64>> {
 
 /// Today as far as it has come. A sum ends at the number that is shown, which is newer than its last part.
 fn so_far(figure: &Figure, spark: &Spark) -> Vec<Option<f64>> {
-    let mut values = course(spark.today.get(..until_now(spark)).unwrap_or_default(), is_summed(figure));
+    let mut values = course(spark.today.get(..whole(figure, spark)).unwrap_or_default(), is_summed(figure));
     if let (true, Some(shown), Some(last)) = (is_summed(figure), figure.values.first(), values.last_mut()) {
         *last = Some(shown.number);
     }
     values
+}
+
+/// Of what is neither summed nor stands for itself, a part that has just begun says nothing yet.
+fn whole(figure: &Figure, spark: &Spark) -> usize {
+    if is_summed(figure) || figure.kind == FigureKind::Gauge { until_now(spark) } else { spark.now_index }
 }
 
 fn until_now(spark: &Spark) -> usize {
@@ -117,9 +122,19 @@ pub(super) fn drawing(figure: &Figure, spark: &Spark, marks: &[Mark]) -> Element
         .add(h("path.today").with("d", path.d))
 }
 
-/// A number as short as it can be said: whole, or with two digits.
+/// A number as short as it can be said: whole, or with two digits; thousands apart.
 fn plain(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    let text = if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
+    let mut grouped = sign.to_owned();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
 }
 
 fn in_words(
@@ -131,13 +146,13 @@ fn in_words(
 ) -> String {
     let say = |value: Option<f64>| value.map_or("not known".to_owned(), plain);
     let last = |values: &[Option<f64>]| say(values.iter().rev().copied().flatten().next());
-    let then = before.get(..(spark.now_index + 1).min(before.len())).unwrap_or_default();
-    let mut words = format!(
-        "{} over the day: today {} so far, last week by this time {}",
-        figure.label,
-        last(today),
-        last(then)
-    );
+    let then = last(before.get(..whole(figure, spark).min(before.len())).unwrap_or_default());
+    let (label, now) = (&figure.label, last(today));
+    let mut words = if is_summed(figure) {
+        format!("{label} over the day: today {now} so far, last week by this time {then}")
+    } else {
+        format!("{label} over the day: lately {now}, at this time last week {then}")
+    };
     for mark in marks {
         write!(words, "; {} {}", mark.clock, mark.text).ok();
     }

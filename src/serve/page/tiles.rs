@@ -54,7 +54,7 @@ impl Scene<'_> {
             nodes.push(self.groups(&thirds).into());
         }
         if self.state.figures.is_empty() {
-            nodes.push(empty().into());
+            nodes.push(empty(self.state).into());
         }
         if !self.state.unplaced.is_empty() {
             nodes.push(self.unplaced().into());
@@ -179,10 +179,16 @@ impl Scene<'_> {
     }
 
     fn unplaced(&self) -> Element {
-        let words = if self.state.guessed {
-            "Nothing is configured yet: the figures above are a guess. Paste what you want to keep into tallyd.toml."
+        let (heading, words) = if self.state.guessed {
+            (
+                "Not configured yet",
+                "The figures above are a guess from what comes in. Paste what you want to keep into tallyd.toml.",
+            )
         } else {
-            "These come in and stand on no page. Paste what you want to see into tallyd.toml."
+            (
+                "Seen, not placed",
+                "These come in and stand on no page. Paste what you want to see into tallyd.toml.",
+            )
         };
         let series = self.state.unplaced.iter().map(|series| {
             let summary = h("summary")
@@ -194,7 +200,7 @@ impl Scene<'_> {
         });
         h("section.unplaced")
             .with("aria-labelledby", "unplaced")
-            .add(h("h2").with("id", "unplaced").add("Seen, not placed"))
+            .add(h("h2").with("id", "unplaced").add(heading))
             .add(h("p").add(words))
             .add(h("ul").all(series))
     }
@@ -235,7 +241,11 @@ impl Scene<'_> {
     }
 }
 
-fn empty() -> Element {
+fn empty(state: &PageState) -> Element {
+    if state.version == 0 {
+        let words = "What is known is being read: it will stand here in a moment.";
+        return h("section.empty").add(h("h2").add("Starting")).add(h("p").add(words));
+    }
     h("section.empty")
         .add(h("h2").add("Nothing has come in yet"))
         .add(h("p").add("Send the first event, and it will stand here within a second:"))

@@ -4,6 +4,9 @@
 #[expect(unused_imports, reason = "its other users are in tests/it")]
 mod routes;
 
+#[path = "../../it/links.rs"]
+mod links;
+
 #[path = "../../it/page/browser.rs"]
 mod browser;
 #[path = "../../it/page/fixtures.rs"]
@@ -105,19 +108,24 @@ fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, S
 
 /// What a request could have changed.
 fn state(launch: &Launch, tallyd: &Tallyd) -> Value {
-    let page: Value = serde_json::from_str(&tallyd.http_get("/api/v1/live.json").body).expect("JSON");
+    let json = |path| -> Value { serde_json::from_str(&tallyd.http_get(path).body).expect("JSON") };
+    let (page, status) = (json("/api/v1/live.json"), json("/api/v1/status"));
+    // A bucket may end meanwhile, and its counters begin anew: their names stay.
+    let counters = tallyd.console("counters");
+    let names: Vec<&str> = counters.split('\'').skip(1).step_by(2).collect();
     let backups = std::fs::read_dir(launch.dir().join("store/backups")).map_or(0, Iterator::count);
     json!({
         "marks": page["marks"].as_array().map(Vec::len),
         "backups": backups,
-        "counters": tallyd.console("counters"),
+        "counters": names,
+        "counted": [status["counted"], status["refused"]],
         "gauges": tallyd.console("gauges"),
         "series": tallyd.http_get("/api/v1/series").body,
     })
 }
 
-/// The table of tests/it/access.rs, with and without tokens and with and without trust in this machine; then requests
-/// that no client would send.
+/// The table of tests/it/access.rs, with and without tokens and with and without trust in this machine, and that of
+/// tests/it/links.rs, with share links of every kind; then requests that no client would send.
 pub(crate) fn table(outcome: &mut Outcome) {
     let (mut refused, mut let_in) = (0, 0);
     for (tokens, trust) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -126,6 +134,11 @@ pub(crate) fn table(outcome: &mut Outcome) {
         step(&format!("{refused} requests refused, {let_in} let in"));
     }
     outcome.figure(format!("{refused} requests refused and {let_in} let in, each as it should be"));
+    let (asked, callers) = links::play();
+    outcome.figure(format!(
+        "{asked} requests of {callers} callers, among them a share link, the other page's, an expired and a revoked \
+         one: 0 leaks"
+    ));
     strange_requests(outcome);
     in_a_browser(outcome);
 }
@@ -187,7 +200,10 @@ fn console(outcome: &mut Outcome, launch: &Launch, tallyd: &Tallyd, before: &Val
         stream.read_to_end(&mut Vec::new()).ok();
     }
     let after = state(launch, tallyd);
-    outcome.require(*before == after, "a page in a browser can give the console commands");
+    outcome.require(
+        *before == after,
+        format!("a page in a browser can give the console commands: {before} {after}"),
+    );
 }
 
 /// tests/page/live.js sends hostile names, labels and marks, and looks whether any of them ran.

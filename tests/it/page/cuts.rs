@@ -8,7 +8,7 @@ use serde_json::json;
 #[test]
 fn a_page_that_is_cut_off_says_so_and_comes_back_by_itself() {
     let long = std::env::var_os("TALLYD_TEST_LONG").is_some();
-    let launch = Launch::native("");
+    let launch = Launch::native("[[figure]]\nid = 'polled'\nmetric = 'polled'\n");
     let report = browser::run(
         "cuts.js",
         &json!({

@@ -4,15 +4,10 @@
 use super::browser;
 use super::fixtures::{self, NOW};
 use crate::support::{Launch, repository};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Each state is drawn by the server and put before Chromium, without scripts and with: the scripts find nothing to
-/// change. Then widths from 320 to 3,840 pixels, text at twice its size, television, axe's rules, no message on the
-/// console, no request elsewhere, no text that runs.
-///
-/// With `TALLYD_PAGE_IMAGES` set, what is seen is kept in docs/pictures.
-#[test]
-fn every_state_is_drawn_alike_with_and_without_scripts() {
+/// Puts all cases, drawn by the server under its own policy, before a script of tests/page.
+fn put_before(script: &str) -> (Value, usize) {
     let tallyd = Launch::native("").start();
     let policy = tallyd.http_get("/");
     let policy = policy.head.lines().find_map(|line| line.strip_prefix("content-security-policy: "));
@@ -36,10 +31,22 @@ fn every_state_is_drawn_alike_with_and_without_scripts() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cases.json");
     std::fs::write(&file, serde_json::to_vec(&cases).unwrap()).unwrap();
-    let images = std::env::var_os("TALLYD_PAGE_IMAGES").map(|_| repository("docs/pictures"));
-    let report = browser::run(
-        "drawn.js",
-        &json!({ "cases": file, "policy": policy, "files": repository("dashboards/live"), "images": images }),
-    );
-    assert_eq!(report["cases"], cases.len());
+    let input = json!({ "cases": file, "policy": policy, "files": repository("dashboards/live") });
+    (browser::run(script, &input), cases.len())
+}
+
+/// Each state is drawn by the server and put before Chromium, without scripts and with: the scripts find nothing to
+/// change. Then widths from 320 to 3,840 pixels, text at twice its size, television, axe's rules, no message on the
+/// console, no request elsewhere, no text that runs.
+#[test]
+fn every_state_is_drawn_alike_with_and_without_scripts() {
+    let (report, cases) = put_before("drawn.js");
+    assert_eq!(report["cases"], cases);
+}
+
+/// Its screen is kept on as long as it is looked at, its picture moves, its nights are dark, and each of them it loads
+/// itself again, once.
+#[test]
+fn a_television_looks_after_itself() {
+    put_before("tv.js");
 }

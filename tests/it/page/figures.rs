@@ -222,7 +222,7 @@ fn parts_are_told_apart_by_tag_or_by_name() {
 }
 
 #[test]
-fn what_arrives_late_is_said_and_what_was_lost_makes_numbers_partial() {
+fn what_arrives_late_is_said() {
     let mut world = World::new(&paris("[[figure]]\nid = 'signups'\nmetric = 'signups'"), NOW - HOUR);
     world.send(NOW - HOUR, "signups", &Sample::Count(100));
     assert_eq!(figure(&world.look(NOW), "signups").corrected, None);
@@ -231,7 +231,23 @@ fn what_arrives_late_is_said_and_what_was_lost_makes_numbers_partial() {
     let state = world.look(NOW + 61_000);
     assert_eq!(figure(&state, "signups").corrected.as_deref(), Some("+14 arrived late"));
     assert_eq!(figure(&world.look(NOW + 17 * MINUTE), "signups").corrected, None);
-    assert_eq!(state.partial, None);
+    // What is no more than a hundredth is not worth a word.
+    let mut world = World::new(&paris("[[figure]]\nid = 'signups'\nmetric = 'signups'"), NOW - HOUR);
+    world.send(NOW - HOUR, "signups", &Sample::Count(1_000));
+    world.look(NOW);
+    for (minutes, late, words) in [(1, 10, None), (2, 11, Some("+11 arrived late"))] {
+        world.send(NOW - HOUR + minutes * MINUTE, "signups", &Sample::Count(late));
+        let state = world.look(NOW + minutes * MINUTE);
+        assert_eq!(figure(&state, "signups").corrected.as_deref(), words, "{late}");
+    }
+}
+
+#[test]
+fn what_was_lost_makes_numbers_partial_for_the_day() {
+    let mut world = World::new(&paris("[[figure]]\nid = 'signups'\nmetric = 'signups'"), NOW - HOUR);
+    world.send(NOW - HOUR, "signups", &Sample::Count(100));
+    let state = world.look(NOW);
+    assert_eq!((state.partial.as_deref(), figure(&state, "signups").state), (None, FigureState::Live));
     world.books.kernel_drops.fetch_add(24, std::sync::atomic::Ordering::Relaxed);
     let state = world.look(NOW + 18 * MINUTE);
     assert_eq!(state.partial.as_deref(), Some("24 datagrams were dropped by the kernel today"));
@@ -260,6 +276,46 @@ fn silence_is_amber_and_nothing_is_said_of_it_by_who_has_just_begun() {
         assert!(quiet.words.starts_with(word), "{}", quiet.words);
         assert_eq!(quiet.alarm, lives > DAY);
     }
+}
+
+/// So many days before, each with these many at noon and at one; then today's, all of the last minutes.
+fn record(noon: i64, one: i64, best: i64, today: i64) -> Option<String> {
+    let mut world = World::new(&paris("[[figure]]\nid = 'signups'\nmetric = 'signups'"), NOW - 40 * DAY);
+    for back in (1..=36).rev() {
+        let (noon, one) = if back == 3 { (best, 0) } else { (noon, one) };
+        for (hours, count) in [(2, noon), (1, one)] {
+            let at = NOW - back * DAY - hours * HOUR;
+            world.send(at, "signups", &Sample::Count(count));
+            world.flush(at + MINUTE);
+        }
+    }
+    world.send(NOW - 4 * MINUTE, "signups", &Sample::Count(today));
+    figure(&world.look(NOW), "signups").record.clone()
+}
+
+#[test]
+fn records_are_of_days_hours_and_round_numbers() {
+    // 35 days of 24 and one of 90 are 930.
+    assert_eq!(record(24, 0, 90, 69), None);
+    assert_eq!(record(24, 0, 90, 70).as_deref(), Some("the 1,000th came today"));
+    assert_eq!(record(24, 0, 90, 91).as_deref(), Some("best day so far, before it 90 on Fri 20 Nov"));
+    // No day is better than one of 100, no hour than one of 50.
+    assert_eq!(record(50, 50, 50, 50), None);
+    assert_eq!(record(50, 50, 50, 51).as_deref(), Some("best hour in four weeks"));
+}
+
+#[test]
+fn the_ticker_has_the_last_twenty_the_newest_first() {
+    let mut world = World::new(&paris("[[figure]]\nid = 'signups'\nmetric = 'signups'"), NOW);
+    for number in 0..=25 {
+        world.send(NOW + number * 2_000, "signups", &Sample::Count(number + 1));
+        world.look(NOW + number * 2_000 + 250);
+    }
+    let ticker = world.look(NOW + 60_000).ticker.clone();
+    let texts: Vec<&str> = ticker.iter().map(|event| event.text.as_str()).collect();
+    let expected: Vec<String> = (7..=26).rev().map(|count| format!("Signups +{count}")).collect();
+    assert_eq!(texts, expected);
+    assert!(ticker.windows(2).all(|two| two[0].at_ms > two[1].at_ms), "{ticker:?}");
 }
 
 #[test]
@@ -295,8 +351,14 @@ fn without_a_configuration_the_page_guesses_and_says_what_to_paste() {
     let state = world.look(NOW + 500);
     let labels: Vec<&str> = state.figures.iter().map(|figure| figure.label.as_str()).collect();
     assert_eq!(labels, ["Shop signups", "Visitors", "Alpha", "Zeta"]);
-    assert!(state.guessed && state.unplaced.is_empty());
     assert_eq!(state.figures[0].values[0].text, "3");
+    // What is guessed can be kept: the lines that show it again stand below it.
+    let names: Vec<&str> = state.unplaced.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!((state.guessed, names), (true, vec!["shop.signups", "visitors", "alpha", "zeta"]));
+    let pasted: String = state.unplaced.iter().map(|series| series.toml.as_str()).collect();
+    let kept = tallyd::config::native(&pasted, std::iter::empty()).unwrap().config.figures.figures;
+    let kept: Vec<&str> = kept.iter().map(|figure| figure.label.as_str()).collect();
+    assert_eq!(kept, labels);
 
     let mut world = World::new("[[figure]]\nid = 'signups'\nmetric = 'shop.signups'", NOW);
     for name in ["zeta", "shop.signups", "orders.paid;plan=pro"] {

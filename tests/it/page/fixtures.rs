@@ -460,13 +460,14 @@ fn of_the_page() -> Vec<Case> {
     vec![
         case("partial", partial, &["≈", "approximate: 24 datagrams dropped by the kernel"]),
         case("pages", pages, &["Sales", "clocks change today"]),
-        case("guessed", guessed, &["Seen, not placed", "checkout.time", "a guess"]),
+        case("guessed", guessed, &["Not configured yet", "checkout.time", "a guess"]),
         case("large", large(), &["1,235,513.32", "usual by now 1,896,543"]),
-        case("empty", empty, &["Nothing has come in yet"]),
+        case("empty", empty.clone(), &["Nothing has come in yet"]),
+        case("starting", PageState { version: 0, ..empty }, &["Starting", "What is known is being read"]),
         case("one", lone, &["184"]),
         case("two", pair, &["Revenue"]),
         case("few", few, &["Orders"]),
-        case("hostile", hostile(), &["<script>window.hacked=1</script>"]),
+        case("hostile", hostile(), &["<script>window.hacked=1</script>", "Seen, not placed"]),
     ]
 }
 

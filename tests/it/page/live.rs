@@ -40,3 +40,12 @@ fn an_event_is_on_the_page_in_an_instant_and_nothing_that_is_named_runs() {
     println!("datagram to document beside {viewers} viewers: {report}");
     assert!(report["p50_ms"].as_f64().unwrap() < 2_000.0, "{report}");
 }
+
+/// Nothing is configured, and a statsd client that was there before sends what it always sent.
+#[test]
+fn without_a_configuration_what_comes_in_is_on_the_page() {
+    let launch = Launch::native("").env("TALLYD_GRAPHITE_ADDRESS", "");
+    let tallyd = launch.start();
+    let ports = json!({ "statsd": tallyd.ports.statsd, "http": tallyd.ports.http });
+    browser::run("bare.js", &json!({ "ports": ports }));
+}

@@ -4,6 +4,7 @@
 mod browser;
 mod config;
 mod cuts;
+mod demo;
 mod drawn;
 mod figures;
 mod fixtures;
