@@ -194,13 +194,18 @@ pub const REDIS_SLOTS_PAUSE_MS: u64 = 200;
 pub const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
 /// Replicas have this long to say that they have what was written, in milliseconds; sending goes on after it.
 pub const REDIS_WAIT_MS: u64 = 100;
-/// A lease runs out after this long, in milliseconds: with the pause before the next look, folding is taken over
-/// within five seconds.
-pub const REDIS_LEASE_MS: u64 = 4_500;
+/// A lease runs out after this long, in milliseconds.
+pub const REDIS_LEASE_MS: u64 = 3_500;
+/// A lease that stays free for so long is anybody's, in milliseconds, also of who has enough of them.
+pub const REDIS_FREE_MS: u64 = 300;
+/// Leases are looked at this often, in milliseconds.
+pub const REDIS_LOOK_MS: u64 = 100;
+/// Whatever happens to a holder, another folds after so long, in milliseconds.
+pub const REDIS_TAKEOVER_MS: u64 = 5_000;
 /// A lease is renewed this often, in milliseconds.
 pub const REDIS_RENEW_MS: u64 = 1_000;
 /// A holder whose last good renewal was sent so long ago holds nothing any more, in milliseconds.
-pub const REDIS_TENURE_MS: u64 = 3_500;
+pub const REDIS_TENURE_MS: u64 = 2_600;
 /// So many buckets of each partition that are over and not sealed are a backlog worth a warning.
 pub const REDIS_DUE_WARNED: u64 = 20;
 /// Bytes of batches on their way to Redis that are held in memory; the journal has the rest.
@@ -400,6 +405,8 @@ const _: () =
 const _: () = assert!(JOURNAL_RECORD_BYTES_MAX <= u32::MAX as usize, "a record's length is 32 bits");
 const _: () = assert!(DRAIN_CLOSE_MS * 2 <= DRAIN_MS, "most of a stop is for what is to be delivered");
 const _: () = assert!(REDIS_TENURE_MS < REDIS_LEASE_MS, "a holder gives up before another may take over");
+const _: () =
+    assert!(REDIS_LEASE_MS + REDIS_FREE_MS + 4 * REDIS_LOOK_MS < REDIS_TAKEOVER_MS, "a takeover is in time");
 const _: () = assert!(REDIS_RENEW_MS * 2 < REDIS_TENURE_MS, "a renewal may be missed once");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
 const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);

@@ -212,8 +212,7 @@ fn sealed_first(
         parts.iter_mut().for_each(shorten);
         return Ok(parts);
     }
-    let before = tenure.sealed.range(..bucket.start).next_back().copied();
-    let Some(before) = before else {
+    let Some(before) = tenure.sealed_before(shared, link, bucket.start)? else {
         return Ok(seal::between(&read.pending, &[]));
     };
     let mut parts = sealed_parts(shared, tenure, link, before)?;

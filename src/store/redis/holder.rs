@@ -22,15 +22,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(limits::REDIS_LOOK_MS);
 /// A sealed bucket is amended at most so often.
 const AMEND_EVERY: Duration = Duration::from_secs(1);
 /// The lists are read anew so often, in case another holder wrote to them.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 const NODES_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(2);
-/// A lease that stays free for so long is anybody's.
-const FREE_FOR: Duration = Duration::from_secs(1);
+const FREE_FOR: Duration = Duration::from_millis(limits::REDIS_FREE_MS);
 /// The number of nodes has to stand for so long before leases are given up.
 const SETTLED: Duration = Duration::from_secs(2);
 /// Idle series of so many of the last buckets are filled in where nothing came at all.

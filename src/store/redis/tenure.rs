@@ -17,8 +17,9 @@ use crate::store::Cohort;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Keys looked for at a time.
-const LOOKED_FOR: usize = 4_000;
+/// Buckets looked for at a takeover, and then at a time where older ones matter.
+const RECENT: i64 = 256;
+const LOOKED_FOR: i64 = 4_000;
 
 /// What one destination still needs of a partition.
 #[derive(Debug)]
@@ -48,8 +49,9 @@ pub(super) struct Tenure {
     token: String,
     /// When the last good renewal was sent.
     renewed: Instant,
-    /// Starts of the finest sealed buckets.
+    /// Starts of the finest sealed buckets: all from `looked_from` on, and some of before.
     pub(super) sealed: BTreeSet<WallMs>,
+    looked_from: WallMs,
     pub(super) newest: Option<Newest>,
     /// When series were born.
     pub(super) born: HashMap<Series, WallMs>,
@@ -95,6 +97,7 @@ impl Tenure {
             token,
             renewed: began,
             sealed: BTreeSet::new(),
+            looked_from: WallMs::MAX,
             newest: None,
             born: HashMap::new(),
             needs: needs.collect(),
@@ -107,26 +110,11 @@ impl Tenure {
         Ok(Some(tenure))
     }
 
-    /// Reads what is remembered of a partition.
+    /// Reads what is remembered of a partition, and of its buckets only the newest: a takeover must not wait for what
+    /// hardly ever matters.
     fn load(&mut self, shared: &Shared, link: &mut Link) -> Result<(), Failure> {
-        let layout = &shared.layout;
-        let width = layout.ladder.bucket().ms();
-        let now = shared.now();
-        let oldest = layout.ladder.bucket().start_of(now - layout.keep_ms(self.partition, 0)) - width;
-        let count = (now + width - oldest) / width;
-        let starts: Vec<WallMs> = (0..=count).map(|n| oldest + n * width).collect();
-        for starts in starts.chunks(LOOKED_FOR) {
-            let mut pipe = Pipe::default();
-            for &start in starts {
-                let key = layout.sealed(self.partition, Bucket { level: 0, start });
-                pipe.cmd(redis::cmd("EXISTS").arg(key).clone());
-            }
-            let answers = link.call_on(self.connection, self.partition, &pipe)?;
-            let found = starts.iter().zip(&answers).filter(|(_, answer)| int(answer) == Some(1));
-            self.sealed.extend(found.map(|(start, _)| *start));
-        }
         let mut pipe = Pipe::default();
-        pipe.cmd(redis::cmd("HGETALL").arg(layout.key(self.partition, "known")).clone());
+        pipe.cmd(redis::cmd("HGETALL").arg(shared.layout.key(self.partition, "known")).clone());
         let answers = link.call_on(self.connection, self.partition, &pipe)?;
         self.born = answers
             .iter()
@@ -134,7 +122,53 @@ impl Tenure {
             .filter_map(known)
             .map(|(series, born, _)| (series, born))
             .collect();
+        if self.born.is_empty() {
+            // Series are known before they stand in a bucket.
+            self.looked_from = WallMs::MIN;
+        } else {
+            self.sealed_before(shared, link, WallMs::MAX)?;
+        }
         self.refresh(shared, link)
+    }
+
+    /// The newest sealed bucket that starts before a time.
+    pub(super) fn sealed_before(
+        &mut self,
+        shared: &Shared,
+        link: &mut Link,
+        start: WallMs,
+    ) -> Result<Option<WallMs>, Failure> {
+        let (width, keep) = (shared.layout.ladder.bucket().ms(), shared.layout.keep_ms(self.partition, 0));
+        let start_of = |time: WallMs| shared.layout.ladder.bucket().start_of(time);
+        let oldest = start_of(shared.now() - keep) - width;
+        loop {
+            let found = self.sealed.range(..start).next_back().copied();
+            if self.looked_from <= oldest || found.is_some_and(|found| found >= self.looked_from) {
+                return Ok(found);
+            }
+            let (count, end) = if self.looked_from == WallMs::MAX {
+                (RECENT, start_of(shared.now()) + 2 * width)
+            } else {
+                (LOOKED_FOR, self.looked_from)
+            };
+            let from = (end - count * width).max(oldest);
+            let starts: Vec<WallMs> = (0..(end - from) / width).map(|n| from + n * width).collect();
+            self.look(shared, link, &starts)?;
+            self.looked_from = from;
+        }
+    }
+
+    /// Looks which of these buckets are sealed.
+    fn look(&mut self, shared: &Shared, link: &mut Link, starts: &[WallMs]) -> Result<(), Failure> {
+        let mut pipe = Pipe::default();
+        for &start in starts {
+            let key = shared.layout.sealed(self.partition, Bucket { level: 0, start });
+            pipe.cmd(redis::cmd("EXISTS").arg(key).clone());
+        }
+        let answers = link.call_on(self.connection, self.partition, &pipe)?;
+        let found = starts.iter().zip(&answers).filter(|(_, answer)| int(answer) == Some(1));
+        self.sealed.extend(found.map(|(start, _)| *start));
+        Ok(())
     }
 
     /// Reads the destinations' lists anew.

@@ -65,6 +65,10 @@ impl Server {
         self.process = None;
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::id)
+    }
+
     /// SIGSTOP or SIGCONT.
     pub(crate) fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
