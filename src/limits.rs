@@ -85,6 +85,9 @@ pub const MEMORY_EASED_MS: i64 = 5_000;
 pub const MEMORY_NAMES_MS: i64 = 30_000;
 /// While memory is short, what was freed is given back to the system this often, in milliseconds: some 10 ms of work.
 pub const MEMORY_BACK_MS: i64 = 1_000;
+/// What memory is in use is asked this often while it is below a quarter of `memory_max`, in milliseconds: at the most
+/// names can be learned, and values kept, some 100 MB come in that time.
+pub const MEMORY_ASKED_MS: i64 = 1_000;
 /// Memory that the embedded store's pages may take, in bytes: the buckets of an hour of ten thousand series.
 pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Up to this size the store's file is compared with its checksums when it is opened: some 0.1 s.

@@ -36,11 +36,21 @@ pub(super) struct Memory {
     eased_at: Option<WallMs>,
     /// When memory was last given back to the system.
     given_back_at: WallMs,
+    /// What was in use when the system was last asked, and when that was.
+    used: usize,
+    asked_at: WallMs,
 }
 
 impl Memory {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, taken: 0, eased_at: None, given_back_at: WallMs::MIN }
+        Self {
+            bytes_max,
+            taken: 0,
+            eased_at: None,
+            given_back_at: WallMs::MIN,
+            used: 0,
+            asked_at: WallMs::MIN,
+        }
     }
 
     /// Looks at what is in use, and takes or ends steps. Says whether the threads are to learn their names anew.
@@ -51,9 +61,15 @@ impl Memory {
         books: &Books,
         now: WallMs,
     ) -> bool {
+        // Far from the limit it is asked once a second: it is the greater part of what a tick without samples costs.
+        let since = now.saturating_sub(self.asked_at);
+        if self.used < self.bytes_max / 4 && (0..limits::MEMORY_ASKED_MS).contains(&since) {
+            return false;
+        }
         let Some(used) = sys::resident_bytes() else {
             return false;
         };
+        (self.used, self.asked_at) = (used, now);
         let before = self.taken;
         self.judge(used, now);
         for step in before..self.taken {
