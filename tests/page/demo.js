@@ -112,10 +112,12 @@ async function details(browser, address) {
     // says that there are none.
     assert.match(await (await fetch(address)).text(), /<span class="val">\d|<h2>Starting</, "the first paint");
     await page.goto(address, { timeout: DEADLINE_MS });
-    const shown = await page.locator(".hero .val").textContent();
-    await page.waitForFunction((text) => {
-      const now = document.querySelector(".hero .val")?.textContent;
-      return /\d/.test(now) && now !== text;
+    // Any number: at night it takes a while until somebody signs up.
+    await page.waitForFunction(() => /\d/.test(document.querySelector(".hero .val")?.textContent));
+    const shown = await page.locator(".val").allTextContents();
+    await page.waitForFunction((before) => {
+      const values = [...document.querySelectorAll(".val")].map((value) => value.textContent);
+      return values.length === before.length && values.some((value, at) => value !== before[at]);
     }, shown);
     const moved = Date.now() - from;
     await becomes(page, "live");
