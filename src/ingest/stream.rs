@@ -3,8 +3,8 @@
 //! In come connections within the limit, from allowed senders; out go complete lines. A line that is longer
 //! than the limit is skipped to its newline and refused; what follows the last newline when a connection
 //! ends was cut off and is refused too. Who begins with a request of HTTP is a browser that a page has led here, with
-//! lines of that page's in the body: it is hung up on. A client that resets or stalls disturbs nobody: whoever opens a connection
-//! or begins a line has some seconds to end a line, and gives way to others meanwhile (`places.rs`).
+//! lines of that page's in the body: it is hung up on. A client that resets or stalls disturbs nobody: whoever opens
+//! a connection or begins a line has some seconds to end a line, and gives way to others meanwhile (`places.rs`).
 
 use super::places::{Place, Places};
 use super::receive::Receiver;

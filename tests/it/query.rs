@@ -398,8 +398,7 @@ fn check(store: &dyn Store, samples: &[Sample], now: i64, question: &Question) -
     };
     assert_eq!(answer.series.len(), expected.len(), "{parameters:?}");
     let step = (answer.step.0 * 1e3) as i64;
-    let asked_step = question.step.unwrap_or(10) * 1_000;
-    assert!(step >= asked_step && step % WIDTH == 0, "{parameters:?}: {step}");
+    assert!(step >= question.step.unwrap_or(10) * 1_000 && step % WIDTH == 0, "{parameters:?}: {step}");
     let start = question.from.div_euclid(step) * step;
     assert_eq!(answer.from.0, start as f64 / 1e3);
     let mut compared = 0;

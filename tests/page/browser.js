@@ -54,4 +54,15 @@ async function becomes(page, health, timeout = DEADLINE_MS) {
   if (health === "live") await page.waitForFunction(() => document.getElementById("health").textContent === "live", null, { timeout });
 }
 
-module.exports = { DEADLINE_MS, becomes, launch, open };
+/** Windows the page is looked at in. */
+const SIZES = [
+  { name: "phone", width: 320, height: 690 },
+  { name: "phone-dark", width: 390, height: 844, query: "?dark=1" },
+  { name: "tablet", width: 834, height: 1112 },
+  { name: "laptop", width: 1440, height: 900 },
+  { name: "laptop-dark", width: 1440, height: 900, query: "?dark=1" },
+  { name: "wide", width: 3840, height: 2160 },
+  { name: "tv", width: 1920, height: 1080, query: "?tv=1&dark=1" },
+];
+
+module.exports = { DEADLINE_MS, SIZES, becomes, launch, open };

@@ -5,7 +5,7 @@
 const assert = require("node:assert/strict");
 const { spawn } = require("node:child_process");
 const path = require("node:path");
-const { DEADLINE_MS, becomes, launch, open } = require("./browser.js");
+const { DEADLINE_MS, SIZES, becomes, launch, open } = require("./browser.js");
 const { shrink } = require("./shrink.js");
 
 const { program, images } = JSON.parse(process.argv[2]);
@@ -16,15 +16,7 @@ const ZONES = [
   "America/Chicago", "America/Denver", "Asia/Karachi", "Asia/Bangkok", "America/Anchorage", "Pacific/Noumea",
 ];
 const AFTERNOON = 14.5;
-const PICTURES = [
-  { name: "phone", width: 320, height: 690, whole: true },
-  { name: "phone-dark", width: 390, height: 844, query: "?dark=1" },
-  { name: "tablet", width: 834, height: 1112 },
-  { name: "laptop", width: 1440, height: 900 },
-  { name: "laptop-dark", width: 1440, height: 900, query: "?dark=1" },
-  { name: "wide", width: 3840, height: 2160 },
-  { name: "tv", width: 1920, height: 1080, query: "?tv=1&dark=1" },
-];
+const PICTURES = SIZES.map((size) => ({ ...size, whole: size.name === "phone" }));
 
 /** The zone in which it is closest to half past two. */
 function afternoon() {

@@ -3,7 +3,7 @@
 
 const assert = require("node:assert/strict");
 const { readFileSync } = require("node:fs");
-const { becomes, launch, open } = require("./browser.js");
+const { SIZES, becomes, launch, open } = require("./browser.js");
 const { serve } = require("./served.js");
 
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
@@ -63,16 +63,6 @@ async function fits(page, name) {
   const [wide, window] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
   assert(wide <= window, `${name}: ${wide} pixels wide in a window of ${window}`);
 }
-
-const SIZES = [
-  { name: "phone", width: 320, height: 690 },
-  { name: "phone-dark", width: 390, height: 844, query: "?dark=1" },
-  { name: "tablet", width: 834, height: 1112 },
-  { name: "laptop", width: 1440, height: 900 },
-  { name: "laptop-dark", width: 1440, height: 900, query: "?dark=1" },
-  { name: "wide", width: 3840, height: 2160 },
-  { name: "tv", width: 1920, height: 1080, query: "?tv=1&dark=1" },
-];
 
 async function sizes(browser, address, shown) {
   for (const size of SIZES) {

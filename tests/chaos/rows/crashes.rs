@@ -103,6 +103,14 @@ pub(crate) fn restarts(outcome: &mut Outcome) {
     outcome.require(failed == 0, format!("{failed} stops had another exit code than 0"));
 }
 
+/// Asks it to end under load: how long that took, with which code, and what was sent until the feed ended too.
+fn told_to_end(held: &Held, feed: Feed) -> (Duration, i32, u64) {
+    let stopped = time::now();
+    held.signal("TERM");
+    held.wait_ended(1);
+    (stopped.elapsed(), held.ends()[0], feed.stop())
+}
+
 /// Stops under load: with all that is behind it up, with all of it down, and down where nothing keeps it; and with
 /// many series, whose last buckets are large.
 pub(crate) fn stops(outcome: &mut Outcome) {
@@ -136,12 +144,7 @@ fn stop_between(outcome: &mut Outcome, redis: bool, down: bool) {
         }
         time::sleep(Duration::from_millis(1_500));
     }
-    let stopped = time::now();
-    held.signal("TERM");
-    held.wait_ended(1);
-    let took = stopped.elapsed();
-    let code = held.ends()[0];
-    let sent = feed.stop();
+    let (took, code, sent) = told_to_end(&held, feed);
     if down {
         graphite.start_again();
         if let Some(server) = &mut server {
@@ -233,12 +236,7 @@ fn stop_with_many(outcome: &mut Outcome, graphite: &str) {
     let feed = Feed::cycling(&To::Udp(held.udp), RATE, many());
     // All of them, and more than one bucket.
     time::sleep(Duration::from_secs(24));
-    let stopped = time::now();
-    held.signal("TERM");
-    held.wait_ended(1);
-    let took = stopped.elapsed();
-    let code = held.ends()[0];
-    let sent = feed.stop();
+    let (took, code, sent) = told_to_end(&held, feed);
     drop(stuck);
     let graphite = up.unwrap_or_else(|| Judge::at(port, watched));
     held.wait_ready(2);
