@@ -297,6 +297,17 @@ pub enum StoreError {
         /// What it says here.
         ours: String,
     },
+    /// A later version of tallyd has changed its layout.
+    #[error(
+        "this Redis is written by a later version of tallyd (its layout is {found}, this one knows {known}); nothing was \
+         changed in it. Run that version, or write another `store.prefix`, which is another store"
+    )]
+    Later {
+        /// The number of its layout.
+        found: String,
+        /// The highest that we know.
+        known: String,
+    },
     /// It throws things away when its memory is full.
     #[error(
         "this Redis may throw counts away: its maxmemory-policy is {policy}; set it to noeviction \
@@ -314,7 +325,11 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Away(_) => true,
-            Self::Damaged(_) | Self::OtherBucket { .. } | Self::Differs { .. } | Self::Evicts { .. } => false,
+            Self::Damaged(_)
+            | Self::OtherBucket { .. }
+            | Self::Differs { .. }
+            | Self::Later { .. }
+            | Self::Evicts { .. } => false,
         }
     }
 }

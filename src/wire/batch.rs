@@ -39,6 +39,12 @@ const IN_FULL: u8 = 0x10;
 /// The first byte of a batch whose names may stand in batches before it.
 const BY_ID: u8 = 0x11;
 
+/// Whether a later version of tallyd wrote a batch, as its first byte says: it is not damaged, and not for us to read.
+#[must_use]
+pub fn is_later(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|format| format >> 4 > IN_FULL >> 4)
+}
+
 /// What a batch holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {

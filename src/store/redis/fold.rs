@@ -13,7 +13,7 @@
 use super::beside::{beside, newborn};
 use super::layout::{Bucket, Layout};
 use super::link::{Failure, Link, Pipe, failure, pairs, text};
-use super::packed::{CHUNK_SERIES, Part, pack, unpack};
+use super::packed::{self, CHUNK_SERIES, Part, pack, unpack};
 use super::seal::{self, Tallies};
 use super::shared::Shared;
 use super::tenure::{Newest, Tenure};
@@ -21,7 +21,7 @@ use super::write::{Write, name, new_version, put};
 use crate::clock::{self, WallMs};
 use crate::metric::{Bounds, Series, Tally};
 use crate::store::Cohort;
-use crate::wire::batch::{push_batch, read_batch};
+use crate::wire::batch::{is_later, push_batch, read_batch};
 use redis::Value;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -151,6 +151,10 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
     let bounds = shared.bounds.at(bucket.level);
     let (mut fields, mut tallies) = (Vec::new(), Tallies::new());
     for (field, blob) in pairs(pending) {
+        if is_later(blob) {
+            shared.met_later(&layout.name(bucket));
+            continue;
+        }
         fields.push(field.to_vec());
         match read_batch(blob) {
             Ok(batch) => seal::add(&mut tallies, batch.entries, &bounds),
@@ -163,7 +167,7 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
     }
     // A batch that came late for the finest level may name series that are not kept at this one.
     tallies.retain(|series, _| layout.is_kept(series, bucket.level));
-    let chunks = if version.is_empty() { Vec::new() } else { chunks(shared, sealed) };
+    let chunks = if version.is_empty() { Vec::new() } else { chunks(shared, sealed)? };
     let forgotten = pairs(forgotten).filter_map(|(field, at)| {
         let series = Layout::series(std::str::from_utf8(field).ok()?)?;
         Some((series, std::str::from_utf8(at).ok()?.parse().ok()?))
@@ -171,12 +175,16 @@ fn read(shared: &Shared, tenure: &Tenure, link: &mut Link, bucket: Bucket) -> Re
     Ok(Some(Read { version, fields, pending: tallies, chunks, forgotten: forgotten.collect() }))
 }
 
-/// The chunks of a sealed bucket, in their order.
-pub(super) fn chunks(shared: &Shared, sealed: &Value) -> Vec<Vec<Part>> {
+/// The chunks of a sealed bucket, in their order; nothing where a later version wrote one of them.
+pub(super) fn chunks(shared: &Shared, sealed: &Value) -> Result<Vec<Vec<Part>>, Failure> {
     let mut packed: Vec<(usize, &[u8])> = pairs(sealed)
         .filter_map(|(field, chunk)| Some((std::str::from_utf8(field).ok()?.parse().ok()?, chunk)))
         .collect();
     packed.sort_by_key(|(at, _)| *at);
+    if packed.iter().any(|(_, chunk)| packed::is_later(chunk)) {
+        shared.met_later("");
+        return Err(Failure::away("a sealed bucket is of a later version of tallyd"));
+    }
     let unpacked = packed.into_iter().map(|(_, chunk)| {
         unpack(chunk).unwrap_or_else(|error| {
             shared.damaged.fetch_add(1, Ordering::Relaxed);
@@ -184,7 +192,7 @@ pub(super) fn chunks(shared: &Shared, sealed: &Value) -> Vec<Vec<Part>> {
             Vec::new()
         })
     });
-    unpacked.collect()
+    Ok(unpacked.collect())
 }
 
 /// What the console deleted while a bucket was open is not in it, nor in those after it.
@@ -252,7 +260,7 @@ fn sealed_parts(
     if let Some(failure) = failure(answer) {
         return Err(failure);
     }
-    let parts: Vec<Part> = chunks(shared, answer).into_iter().flatten().collect();
+    let parts: Vec<Part> = chunks(shared, answer)?.into_iter().flatten().collect();
     let version = pairs(answer).find(|(field, _)| *field == b"~version");
     if let (Some((_, version)), true) = (version, tenure.sealed.last() == Some(&start)) {
         let version = String::from_utf8_lossy(version).into_owned();

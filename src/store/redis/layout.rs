@@ -28,11 +28,18 @@
 //! The bucket of 2026-11-23 12:00:00 at 10 s of partition 3 is `tallyd:{3}:10:1795435200`, and what came into it and
 //! is not folded yet `tallyd:{3}:in:10:1795435200`. All keys of a partition are in one slot of a cluster: they roll
 //! back together with a failover, the producers' watermarks among them.
+//!
+//! `settings` holds the number of this layout too ([`FORMAT`]). A version that knows a higher one reads both, writes
+//! the one that stands there as long as nodes of an earlier version are in `nodes`, and raises it when it is alone.
+//! So nodes of two versions work side by side; an earlier one that starts later refuses to. What it meets all the
+//! same, a batch or a chunk of a form that it does not know, it leaves where it is.
 
 use crate::clock::WallMs;
 use crate::limits;
 use crate::metric::{Class, Ladder, Series};
 
+/// The number of this layout.
+pub(super) const FORMAT: u64 = 1;
 /// The partition of series that figures show.
 const FIGURES: &str = "fig";
 

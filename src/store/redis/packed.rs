@@ -99,6 +99,14 @@ fn shared(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
+/// Whether a later version of tallyd wrote a chunk: whole, and in a form that we do not know.
+pub(super) fn is_later(bytes: &[u8]) -> bool {
+    let Some((sum, rest)) = bytes.split_first_chunk::<4>() else {
+        return false;
+    };
+    rest.first().is_some_and(|form| *form > FORM) && crc32fast::hash(rest) == u32::from_le_bytes(*sum)
+}
+
 /// Unpacks a chunk.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Vec<Part>, Malformed> {
     let mut parts = Vec::new();

@@ -141,6 +141,7 @@ impl Sender {
             return Err(failure);
         }
         self.connection = self.link.id(self.partition);
+        self.shared.compare_again();
         for stream in self.outbox.lock().values_mut() {
             stream.watermark = None;
             stream.marked = false;

@@ -1,12 +1,16 @@
 //! What a Redis store is made with, and what is checked of it and of Redis before anything is counted.
 
 use super::confirm::keeping;
+use super::layout;
 use super::link::{Link, Pipe, array, text};
 use super::shared::Shared;
 use super::target::Target;
 use crate::metric::{Bounds, Class, Ladder};
 use crate::store::{IdleRules, StoreError};
 use std::collections::BTreeMap;
+
+/// The word under which the number of the layout stands among the settings.
+pub(super) const LAYOUT: &str = "layout";
 
 /// How a Redis store works.
 #[derive(Clone, Debug)]
@@ -49,6 +53,7 @@ impl Settings {
         };
         let noon = self.ladder.calendar().day_of(43_200_000).start;
         BTreeMap::from([
+            (LAYOUT, layout::FORMAT.to_string()),
             ("flush.bucket", format!("{} ms", self.ladder.bucket().ms())),
             ("flush.amend_window", format!("{} ms", self.ladder.amend_window_ms())),
             ("store.partitions", self.partitions.to_string()),
@@ -73,7 +78,11 @@ pub fn check_address(url: &str) -> Result<(), String> {
 pub(super) fn check(shared: &Shared, link: &mut Link) -> Result<(), StoreError> {
     let agreed = shared.agree(link);
     if let Some((key, theirs, ours)) = shared.differs() {
-        return Err(StoreError::Differs { key, theirs, ours });
+        return Err(if key == LAYOUT {
+            StoreError::Later { found: theirs, known: ours }
+        } else {
+            StoreError::Differs { key, theirs, ours }
+        });
     }
     if let Err(failure) = agreed {
         shared.failed(&failure);

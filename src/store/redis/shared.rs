@@ -3,6 +3,7 @@
 use super::confirm::Keeping;
 use super::layout::Layout;
 use super::link::{Failure, Link, Pipe, pairs};
+use super::settings::LAYOUT;
 use crate::clock::{Clock, WallMs};
 use crate::health::Books;
 use crate::limits;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     /// Buckets that are due, by partition, likewise.
     pub(super) due: Vec<AtomicU64>,
     due_warned: AtomicBool,
+    /// Whether it was said that a later version's bytes were met.
+    later_warned: AtomicBool,
     pub(super) sealed: AtomicU64,
     pub(super) amended: AtomicU64,
     pub(super) rolled: AtomicU64,
@@ -92,6 +95,7 @@ impl Shared {
             series: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             due: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             due_warned: AtomicBool::new(false),
+            later_warned: AtomicBool::new(false),
             sealed: AtomicU64::new(0),
             amended: AtomicU64::new(0),
             rolled: AtomicU64::new(0),
@@ -209,6 +213,21 @@ impl Shared {
         Ok(())
     }
 
+    /// They are compared again before the next write: on a new connection a later version may have changed the layout.
+    pub(super) fn compare_again(&self) {
+        self.state().agreed = false;
+    }
+
+    /// A batch or a chunk is of a later version; said once.
+    pub(super) fn met_later(&self, bucket: &str) {
+        if !self.later_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                bucket,
+                "this bucket holds what a later version of tallyd wrote: it is left for a node of that version"
+            );
+        }
+    }
+
     /// The setting in which this node differs from the others: key, theirs, ours.
     pub(super) fn differs(&self) -> Option<(String, String, String)> {
         self.state().differs.clone()
@@ -263,6 +282,11 @@ impl Shared {
 }
 
 fn differing(key: &str, theirs: &str, ours: &str) -> Failure {
+    if key == LAYOUT {
+        return Failure::away(format!(
+            "a later version of tallyd counts into this Redis (its layout is {theirs}, this one knows {ours}): run that one"
+        ));
+    }
     Failure::away(format!(
         "{key} is {ours} here, and {theirs} on the nodes that use this Redis: all nodes must have the same"
     ))

@@ -77,7 +77,7 @@ impl Lane {
             self.let_go(tenure, link, one).map_err(away)?;
             return Ok(None);
         };
-        let parts = chunks(&self.shared, answer).into_iter().flatten();
+        let parts = chunks(&self.shared, answer).map_err(away)?.into_iter().flatten();
         let entries = parts.map(|part| Entry {
             series: part.series,
             tally: part.tally,

@@ -12,6 +12,7 @@ mod requests;
 mod roads;
 mod rollbacks;
 pub(crate) mod server;
+mod versions;
 
 use crate::support::{Launch, Sink, repository, wait_until};
 use nodes::{SETTLED, Truth, node, status};
