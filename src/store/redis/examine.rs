@@ -1,8 +1,9 @@
 //! A look at a Redis by somebody who does not count into it: how it keeps things, whether it takes writes, its clock.
 
 use super::confirm::keeping;
-use super::layout::Layout;
+use super::layout::{FORMAT, Layout};
 use super::link::{Failure, Link, Pipe, array, failure, text, time};
+use super::settings::LAYOUT;
 use super::shared::{SKEW_WARNED_MS, cure};
 use super::target::Target;
 use crate::clock::{self, Clock};
@@ -46,7 +47,25 @@ pub fn examine(url: &str, prefix: &str, partitions: usize, clock: &Clock) -> Vec
         }
         seen.extend(link.id(partition));
     }
+    found.extend(later(&mut link, &layout));
     found
+}
+
+/// What to do about a later version that has changed the layout.
+fn later(link: &mut Link, layout: &Layout) -> Option<Finding> {
+    let mut pipe = Pipe::default();
+    let settings = layout.key(layout.figures(), "settings");
+    pipe.cmd(redis::cmd("HGET").arg(settings).arg(LAYOUT).clone());
+    let answers = link.call(layout.figures(), &pipe).ok()?;
+    let found: u64 = answers.first().and_then(text)?.parse().ok()?;
+    (found > FORMAT).then(|| {
+        Finding::Trouble(
+            format!(
+                "a later version of tallyd counts into it (its layout is {found}, this one knows {FORMAT})"
+            ),
+            "run that version here too: this one does not start on it",
+        )
+    })
 }
 
 fn unreachable(failure: &Failure) -> Finding {

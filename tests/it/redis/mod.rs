@@ -124,6 +124,9 @@ fn the_doctor_says_what_is_wrong_with_a_redis() {
     };
     says("it writes an append-only file, and it has no replica");
     says("it takes writes");
+    redis.cli(&["hset", "tallyd:{fig}:settings", "layout", "2"]);
+    says("a later version of tallyd counts into it (its layout is 2, this one knows 1)");
+    redis.cli(&["del", "tallyd:{fig}:settings"]);
     redis.cli(&["config", "set", "maxmemory-policy", "allkeys-lru"]);
     says("maxmemory-policy is allkeys-lru");
     redis.cli(&["config", "set", "maxmemory-policy", "noeviction"]);
