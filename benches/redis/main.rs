@@ -7,26 +7,26 @@
 //! 137 ns a series (the protocol's table), HINCRBYFLOAT 2 to 4 µs.
 //!
 //! Then buckets of 10,000 counters are sealed, and Redis is asked how much memory a stored point takes. What arrived
-//! is read back and compared. `cargo bench --bench redis` measures; without `--bench` it runs at toy size. It needs
-//! redis-server (tests/setup).
+//! is read back and compared. At last the road of a bucket (road.rs): from a node's tick to another node's answer, and
+//! from the end of a bucket of 100,000 series to Graphite. `cargo bench --bench redis` measures; without `--bench` it
+//! runs at toy size. It needs redis-server (tests/setup).
 
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench prints, and ends where its server does not answer"
+    clippy::indexing_slicing,
+    reason = "a bench prints, indexes what it made, and ends where its server does not answer"
 )]
 
-use redis::{Connection, Value};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use tallyd::calendar::Calendar;
-use tallyd::clock::{self, Clock};
-use tallyd::metric::{Bounds, Kind, Ladder, Series, Sum, Tally, Width};
-use tallyd::store::redis::{RedisStore, Settings};
-use tallyd::store::{Batch, Idle, IdleRules, Store};
+mod road;
+mod server;
 
-const BUCKET_MS: i64 = 1_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+use redis::Value;
+use server::{BUCKET_MS, PATIENCE, Server, entries, name, open};
+use std::time::Duration;
+use tallyd::clock::{self, Clock};
+use tallyd::metric::{Kind, Series, Tally};
+use tallyd::store::{Batch, Store};
 
 /// Whether this is a measurement and not a trial run at toy size.
 fn is_full() -> bool {
@@ -35,63 +35,15 @@ fn is_full() -> bool {
 
 fn main() {
     let updates = if is_full() { 6_000_000 } else { 20_000 };
-    let server = Server::start();
+    let server = Server::start(false);
     println!("{:44} {:>12} {:>12} {:>14}", "", "M updates/s", "Redis µs", "of HINCRBYFLOAT");
     let rival = hincrbyfloat(&server, updates / 10);
     for series in [1_000, 10_000] {
         packed(&server, series, updates / series, rival);
     }
     memory(&server);
-}
-
-/// A redis-server on a Unix socket, which no other process can have.
-struct Server {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"]);
-        let child = command.current_dir(folder.path()).stdout(Stdio::null()).spawn();
-        let server = Self { child: child.expect("redis-server starts; run tests/setup"), folder };
-        let started = clock::monotonic_now();
-        while redis::Client::open(server.url()).unwrap().get_connection().is_err() {
-            assert!(clock::elapsed(started) < PATIENCE, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis+unix://{}", self.folder.path().join("redis.sock").display())
-    }
-
-    fn connection(&self) -> Connection {
-        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
-    }
-
-    /// Seconds of a processor that it has used.
-    fn used(&self) -> f64 {
-        let info: String = redis::cmd("INFO").arg("cpu").query(&mut self.connection()).unwrap();
-        let field = |name: &str| -> f64 {
-            info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
-        };
-        field("used_cpu_user:") + field("used_cpu_sys:")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn name(n: usize) -> String {
-    format!("app.web{:02}.requests.route{n:05}", n % 20)
+    road::readable();
+    road::forwarded();
 }
 
 /// Redis' own time for an update, in microseconds.
@@ -116,40 +68,9 @@ fn report(what: &str, updates: usize, took: Duration, used: f64, rival: Option<f
     micros
 }
 
-fn open(server: &Server, prefix: &str) -> RedisStore {
-    let settings = Settings {
-        url: server.url(),
-        prefix: prefix.to_owned(),
-        partitions: 1,
-        ladder: Ladder::new(Width::from_ms(BUCKET_MS as u64), &[], &[], 3_600_000, Calendar::default()),
-        bounds: Bounds { timer_exact_max: 512, set_exact_max: 256 },
-        history: Vec::new(),
-        figures: Vec::new(),
-        destinations: Vec::new(),
-        resend_ms: 0,
-        grace_ms: 0,
-        hold_ms: 0,
-        idle: IdleRules {
-            counters: Idle::Zero,
-            timers: Idle::Zero,
-            sets: Idle::Zero,
-            gauges: Idle::Keep,
-            gauges_ttl: 1,
-            after_ms: None,
-        },
-    };
-    RedisStore::open(settings, &Clock::system(), &std::sync::Arc::default(), None).unwrap()
-}
-
-fn entries(series: usize, value: i64) -> Vec<(Series, Tally)> {
-    let entry =
-        |n| (Series::new(Kind::Counter, &name(n)), Tally::Counter(Sum::from_whole(value + n as i64 % 100)));
-    (0..series).map(entry).collect()
-}
-
 /// Batches into a bucket that lies ahead, so that nothing is folded meanwhile.
 fn packed(server: &Server, series: usize, batches: usize, rival: f64) {
-    let store = open(server, &format!("b{series}"));
+    let store = open(server, &format!("b{series}"), 1);
     let bucket = Clock::system().now() / BUCKET_MS * BUCKET_MS + 600_000;
     let entries = entries(series, 1);
     let (before, started) = (server.used(), clock::monotonic_now());
@@ -172,7 +93,7 @@ fn packed(server: &Server, series: usize, batches: usize, rival: f64) {
 
 /// What Redis says that sealed buckets take.
 fn memory(server: &Server) {
-    let store = open(server, "m");
+    let store = open(server, "m", 1);
     let series = if is_full() { 10_000 } else { 1_000 };
     let buckets = 3;
     let now = Clock::system().now() / BUCKET_MS * BUCKET_MS;
