@@ -239,11 +239,18 @@ pub(crate) fn bare(port: u16) {
         };
         for message in messages {
             let packet = message.iovs().next().unwrap_or(b"");
-            lines += memchr::memchr_iter(b'\n', packet).count();
+            lines += newlines(packet);
             if packet == b"?" {
                 let drops = sys::receive_queue(&socket).expect("the kernel's count of drops").drops;
                 writeln!(output, "{lines} {drops}").expect("answer");
             }
         }
     }
+}
+
+/// Counted in bytes of 255 at a time, which the compiler turns into vectors by itself: a call into a library was at times
+/// three times slower, by how the program happened to be linked, and a floor must not move.
+fn newlines(packet: &[u8]) -> usize {
+    let of = |bytes: &[u8]| usize::from(bytes.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
+    packet.chunks(255).map(of).sum()
 }

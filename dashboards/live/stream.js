@@ -5,7 +5,7 @@
 // the whole state by plain requests; the first answer calls the stream back at once.
 
 export const LATE_MS = 3000;
-export const STALE_MS = 14500; // so that it is said within fifteen seconds
+export const STALE_MS = 13500; // so that it is said within fifteen seconds, by a busy browser too
 const SILENT_MS = 4000; // then it asks by itself,
 const ASK_MS = 2500; // again after so long while there is no answer,
 const POLL_MS = 5000; // and after so long while answers are all there is

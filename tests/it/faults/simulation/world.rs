@@ -30,7 +30,10 @@ pub(super) struct World {
     truth: Truth,
     /// The clock has jumped, or much time has passed, since the last tick.
     has_leapt: bool,
+    /// Since the last start that went well.
     lost_power: bool,
+    /// Records that the last start could not read.
+    torn: u64,
     trace: Trace,
     seen: Seen,
 }
@@ -60,6 +63,7 @@ impl World {
             process: None,
             has_leapt: false,
             lost_power: false,
+            torn: 0,
             trace: Trace::default(),
             seen: Seen::default(),
         };
@@ -85,9 +89,11 @@ impl World {
             self.machine.file.serve(&self.fate);
             match Process::start(&self.machine, &self.settings, self.random.random()) {
                 Ok((process, replayed)) => {
-                    // Of a tick that was not synced a part may be left, which refers to names in the rest.
-                    let is_whole = replayed.unreadable == 0 || self.lost_power;
-                    assert!(replayed.late == 0 && is_whole, "{replayed:?}");
+                    // Of a tick that was not synced a part may be left, which refers to names in the rest; it stays
+                    // there until a checkpoint lets go of its segment. Nothing but a loss of power leaves such parts.
+                    let is_whole = self.lost_power || replayed.unreadable <= self.torn;
+                    assert!(replayed.late == 0 && is_whole, "{replayed:?}, torn {}", self.torn);
+                    (self.torn, self.lost_power) = (replayed.unreadable, false);
                     self.seen.replayed += replayed.applied;
                     self.process = Some(process);
                     return;
@@ -266,8 +272,9 @@ impl World {
             self.seen.amended += read(&process.books.buckets_amended);
         }
         drop(process);
-        self.lost_power = self.random.random();
-        if self.lost_power {
+        let loses_power = self.random.random();
+        self.lost_power |= loses_power;
+        if loses_power {
             self.seen.power_losses += 1;
             self.machine.file.lose_power();
             self.machine.disk.lose_power();
