@@ -77,19 +77,17 @@ fn totals(store: &RedisStore, level: usize) -> Option<[f64; 2]> {
     Some([total(0), total(1)])
 }
 
-#[test]
-fn a_slot_that_falls_back_again_and_again_ends_with_every_batch_once() {
+/// A Redis of its own, on which slots fall back run after run; how often.
+fn fall_back(seed: u64, runs: std::ops::Range<usize>) -> u64 {
     let redis = Server::start(&NOTHING);
     // Between reading and folding there is time for a slot to fall back.
     let slow = Proxy::slow(redis.port, Duration::from_millis(20));
     let url = format!("redis://127.0.0.1:{}", slow.port);
     let client = redis::Client::open(redis.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
-    let seed = rand::random();
-    println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut rolled_back = 0_u64;
-    for run in 0..if long() { 300 } else { 6 } {
+    let mut rolled_back = 0;
+    for run in runs {
         let prefix = format!("r{run}");
         let mut nodes = [1, 2].map(|producer| Node::new(&url, &prefix, producer));
         let mut sent = [0, 0];
@@ -114,28 +112,46 @@ fn a_slot_that_falls_back_again_and_again_ends_with_every_batch_once() {
                 _ => {}
             }
         }
-        // Nothing more comes, and nobody hangs up: the last fall is noticed all the same.
-        let expected = Some([sent[0] as f64, sent[1] as f64]);
-        for node in &nodes {
-            let mut found = [None; 3];
-            let right = wait_until(Duration::from_secs(40), || {
-                found = [0, 1, 2].map(|level| totals(&node.store, level));
-                found.iter().all(|found| *found == expected)
-            });
-            assert!(right, "run {run}: {found:?} and not {expected:?}");
-        }
-        // What is pending is folded in the end, and nothing changes by that.
-        let folded =
-            || redis.cli(&["zrangebyscore", &format!("{prefix}:{{0}}:todo"), "-inf", "1"]).is_empty();
-        assert!(wait_until(Duration::from_secs(20), folded));
-        time::sleep(Duration::from_millis(1_500));
-        assert_eq!([0, 1, 2].map(|level| totals(&nodes[0].store, level)), [expected; 3], "run {run}");
-        assert_eq!(redis.cli(&["hget", &format!("{prefix}:{{0}}:books"), "lost"]), "");
+        ends_right(&redis, &mut nodes, &prefix, sent);
         println!("run {run}: {rolled_back} rollbacks by now");
-        for node in &nodes {
-            node.store.close();
-        }
     }
+    rolled_back
+}
+
+/// Nothing more comes, and nobody hangs up: the last fall is noticed all the same.
+fn ends_right(redis: &Server, nodes: &mut [Node; 2], prefix: &str, sent: [i64; 2]) {
+    let expected = Some(sent.map(|sent| sent as f64));
+    for node in &*nodes {
+        let mut found = [None; 3];
+        let right = wait_until(Duration::from_secs(40), || {
+            found = [0, 1, 2].map(|level| totals(&node.store, level));
+            found.iter().all(|found| *found == expected)
+        });
+        assert!(right, "run {prefix}: {found:?} and not {expected:?}");
+    }
+    // What is pending is folded in the end, and nothing changes by that.
+    let folded = || redis.cli(&["zrangebyscore", &format!("{prefix}:{{0}}:todo"), "-inf", "1"]).is_empty();
+    assert!(wait_until(Duration::from_secs(20), folded));
+    time::sleep(Duration::from_millis(1_500));
+    assert_eq!([0, 1, 2].map(|level| totals(&nodes[0].store, level)), [expected; 3], "run {prefix}");
+    assert_eq!(redis.cli(&["hget", &format!("{prefix}:{{0}}:books"), "lost"]), "");
+    for node in nodes {
+        node.store.close();
+    }
+}
+
+/// Six runs in `make test`, and a thousand in the long version, on ten servers side by side.
+#[test]
+fn a_slot_that_falls_back_again_and_again_ends_with_every_batch_once() {
+    let (servers, runs) = if long() { (10_usize, 100) } else { (1, 6) };
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let rolled_back: u64 = std::thread::scope(|scope| {
+        let fall_back =
+            |server| move || fall_back(seed.wrapping_add(server as u64), server * runs..(server + 1) * runs);
+        let all: Vec<_> = (0..servers).map(|server| scope.spawn(fall_back(server))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    });
     println!("{rolled_back} rollbacks");
     assert!(rolled_back > 0);
 }
