@@ -114,11 +114,18 @@ mod tests {
         let first = places.take(one).ok().unwrap();
         let _second = places.take(one).ok().unwrap();
         assert_eq!(places.take(one).err(), Some(Refusal::SenderConnections));
-        assert!(places.take(other).is_ok() && places.take(None).is_ok() && places.take(None).is_ok());
+        let elsewhere = places.take(other).ok().unwrap();
+        assert!(places.take(None).is_ok() && places.take(None).is_ok());
         places.give_back(first.number, first.from);
         let _third = places.take(one).ok().unwrap();
         assert_eq!(places.take(one).err(), Some(Refusal::SenderConnections));
         assert_eq!((places.taken(), places.each.len()), (5, 2));
+        places.give_back(elsewhere.number, elsewhere.from);
+        assert_eq!(
+            (places.taken(), places.each.len()),
+            (4, 1),
+            "an address without connections is forgotten"
+        );
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
         let guests = Guests::new(3, 2);
         let [one, other] = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().ok());
         let first = guests.admit(one).unwrap();
-        let _second = guests.admit(one).unwrap();
+        let second = guests.admit(one).unwrap();
         assert_eq!(guests.admit(one).err(), Some(Full::Address), "the third of one address");
         let third = guests.admit(None).unwrap();
         assert_eq!(guests.admit(other).err(), Some(Full::All), "the fourth of all");
@@ -126,8 +126,10 @@ mod tests {
         let _third = guests.admit(other).unwrap();
         assert_eq!(guests.admit(None).err(), Some(Full::All));
         drop(first);
-        let _fourth = guests.admit(one).unwrap();
+        let fourth = guests.admit(one).unwrap();
         assert_eq!(guests.0.here.lock().unwrap().each.len(), 2);
+        drop((fourth, second));
+        assert_eq!(guests.0.here.lock().unwrap().each.len(), 1, "an address without streams is forgotten");
     }
 
     #[test]
