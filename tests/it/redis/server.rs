@@ -187,6 +187,8 @@ impl Proxy {
                     if away.load(Ordering::Relaxed) {
                         continue;
                     }
+                    // Those that have ended have no peer any more, and would hold a descriptor each.
+                    passing.retain(|connection: &TcpStream| connection.peer_addr().is_ok());
                     passing.push(client.try_clone().unwrap());
                 }
                 let (cuts, cutting) = (Arc::clone(&cuts), Arc::clone(&cutting));
