@@ -99,6 +99,12 @@ impl Recorder {
         &mut self.table.generation.intake
     }
 
+    /// Whether there is room in this generation for so many more series under timestamps of their own.
+    #[must_use]
+    pub fn has_timed_room(&self, more: usize) -> bool {
+        self.table.generation.timed_len() + more <= limits::TIMED_TALLIES_MAX
+    }
+
     /// What was counted and refused since the last hand-over, to be compared with after a datagram.
     #[inline]
     #[must_use]

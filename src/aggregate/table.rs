@@ -115,6 +115,11 @@ pub(super) struct Generation {
 }
 
 impl Generation {
+    /// Series with samples under timestamps of their own, each bucket of one for itself.
+    pub(super) fn timed_len(&self) -> usize {
+        self.timed.len()
+    }
+
     /// Hands every value out and is empty again. The time is that of the sample, if it had one.
     pub(super) fn drain(
         &mut self,

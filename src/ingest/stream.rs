@@ -34,6 +34,10 @@ use tokio::time::{sleep, timeout_at};
 const READ_BYTES: usize = 16 << 10;
 /// Pause after accept fails for want of descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Series under timestamps of their own that one read may bring; more than there are lines in it.
+const TIMED_ROOM: usize = READ_BYTES / 4;
+/// Pause between two looks whether there is room again for such series: a tick or less.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
 /// What open connections may still send after a stop was asked for.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -217,6 +221,25 @@ impl Shared {
         }
     }
 
+    /// Unlike who sends datagrams, who sends a stream can be told to wait: where a tick has no room for more series
+    /// under timestamps of their own, what was sent stays in the socket until the next.
+    async fn wait_for_room(&self) {
+        loop {
+            {
+                let mut receiver = self.receiver.borrow_mut();
+                let recorder = receiver.recorder();
+                if recorder.has_timed_room(TIMED_ROOM) {
+                    return;
+                }
+                // The last tick found no spare, perhaps, and it is back.
+                if recorder.tick_begun() {
+                    recorder.hand_over();
+                }
+            }
+            sleep(ROOM_PAUSE).await;
+        }
+    }
+
     /// Reads until the peer ends, fails, says nothing for too long, or does not end a line.
     async fn read_lines(
         &self,
@@ -230,6 +253,7 @@ impl Shared {
         let mut buffer = vec![0; READ_BYTES];
         let mut until = clock::monotonic_now() + line;
         loop {
+            self.wait_for_room().await;
             match timeout_at(until.into(), stream.read(&mut buffer)).await {
                 Ok(Ok(0)) | Err(_) => return,
                 Ok(Ok(bytes)) => {

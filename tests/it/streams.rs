@@ -3,6 +3,7 @@
 use crate::books::{Books, refuses_to_start, seconds};
 use crate::support::sink::sum_of;
 use crate::support::{Launch, Sink, Tallyd, raise_descriptors, time};
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::FileTypeExt;
@@ -36,6 +37,25 @@ fn is_closed(mut stream: impl Read) -> bool {
         Ok(bytes) => bytes == 0,
         Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
     }
+}
+
+/// More series under timestamps of their own than a tick has room for: the sender waits, and nothing is refused.
+#[test]
+fn a_stream_waits_while_a_tick_has_no_room_for_more_timestamps() {
+    let graphite = Sink::start();
+    let tallyd =
+        tcp(&graphite.address()).env("TALLYD_FLUSH_BUCKET", "10s").env("TALLYD_FLUSH_TICK", "2s").start();
+    let (mut stream, now) = (connect(&tallyd), time::unix_secs());
+    let mut lines = String::new();
+    for ago in 0..125 {
+        for series in 0..2_000 {
+            writeln!(lines, "late.s{series}:1|c|T{}", now - 60 - 10 * ago).unwrap();
+        }
+    }
+    stream.write_all(lines.as_bytes()).unwrap();
+    let books = Books::wait(&tallyd, |books| books.lines >= 250_000);
+    books.assert_refused(&[]);
+    assert_eq!(books.counted, 250_000);
 }
 
 #[test]

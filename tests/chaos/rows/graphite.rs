@@ -81,6 +81,14 @@ pub(crate) fn an_hour_away(outcome: &mut Outcome) {
     let took = back.elapsed();
     // What carbon has taken it writes when it comes to it.
     let (writing, wrong, words) = written(&graphite, &truth, Duration::from_secs(240));
+    if wrong > 0 {
+        // What the store has of them tells whether they were lost before it or behind it.
+        let path = "/api/v1/query?name=shop.s0&from=-2h&step=10s&stat=sum";
+        step(&tallyd.http_get(path).body);
+        step(&tallyd.http_get("/api/v1/status").body);
+        step(&crate::books::log(&launch));
+        step(&graphite.carbon_log());
+    }
     let points = truth.len();
     outcome.figure(format!(
         "{points} points of {SERIES} series, {wrong} not right; newest bucket after {} s, all confirmed after {} s, in \

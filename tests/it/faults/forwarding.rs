@@ -7,7 +7,7 @@
 
 use crate::support::{Graphite, Launch, Sink, Tallyd, free_port, sink, time};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
@@ -51,7 +51,13 @@ pub(crate) fn missing(graphite: &Graphite, truth: &Counts) -> (usize, String) {
     let written = graphite.written(PREFIX, from - 1, until);
     let wrong: Vec<_> = truth.iter().filter(|(point, value)| written.get(*point) != Some(*value)).collect();
     let example = wrong.first().map(|(point, value)| (point, value, written.get(*point)));
-    (wrong.len(), format!("{} of {} points differ, such as {example:?}", wrong.len(), truth.len()))
+    let moments: BTreeSet<i64> = wrong.iter().map(|((_, at), _)| *at).collect();
+    let span = format!("{:?} to {:?}", moments.first(), moments.last());
+    let (differ, all) = (wrong.len(), truth.len());
+    (
+        differ,
+        format!("{differ} of {all} points differ, such as {example:?}, of {} moments, {span}", moments.len()),
+    )
 }
 
 fn span(truth: &Counts) -> (i64, i64) {
