@@ -211,6 +211,9 @@ pub const REDIS_RENEW_MS: u64 = 1_200;
 pub const REDIS_TENURE_MS: u64 = 2_600;
 /// So many buckets of each partition that are over and not sealed are a backlog worth a warning.
 pub const REDIS_DUE_WARNED: u64 = 20;
+/// Buckets of a stream of batches of which it is remembered from which batch on they were the newest: of eleven hours
+/// at ten seconds. Before that a loss is taken to go further than it may.
+pub const REDIS_NEWEST_MAX: usize = 4_096;
 /// A page's look at Redis counts as the present for so long, in milliseconds: whatever else is asked is answered from it.
 pub const REDIS_GLANCE_MS: u64 = 450;
 /// Bytes of sealed buckets that pages have looked at and that are held in memory; of others Redis is asked again.

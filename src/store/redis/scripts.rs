@@ -26,7 +26,7 @@ return {'ok', n, broken}
 
 /// Passes over numbers that will not come.
 ///
-/// KEYS watermark, books, damaged · ARGV first, last, reason, start of the first bucket still held, ttl
+/// KEYS watermark, books, damaged · ARGV first, last, reason, start of the newest bucket that they may be of, ttl
 pub(super) const PASS: &str = r"
 local w = tonumber(redis.call('GET', KEYS[1]) or '0')
 if w >= tonumber(ARGV[2]) then return {'dup', w} end

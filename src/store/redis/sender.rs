@@ -251,7 +251,7 @@ impl Sender {
         partition: usize,
         numbers: &RangeInclusive<u64>,
         reason: &str,
-        held: WallMs,
+        newest: WallMs,
     ) {
         let layout = &self.shared.layout;
         let keys = [
@@ -262,7 +262,7 @@ impl Sender {
         let ttl = self.remembered_ms(producer);
         let (first, last) = (numbers.start(), numbers.end());
         let args =
-            [first.to_string(), last.to_string(), reason.to_owned(), held.to_string(), ttl.to_string()];
+            [first.to_string(), last.to_string(), reason.to_owned(), newest.to_string(), ttl.to_string()];
         let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
         pipe.script(Script::Pass, &keys, &args);
     }
@@ -294,25 +294,21 @@ impl Sender {
                 continue;
             };
             let packets = by_producer.remove(&producer);
-            if packets.is_some() || nowhere {
-                let first = packets.as_ref().and_then(|packets| packets.first()).map(|packet| packet.number);
-                let first = first.into_iter().chain(stream.first_after(number)).min();
-                let first = first.unwrap_or(stream.last + 1);
+            let here = packets.is_some();
+            stream.refill(packets.into_iter().flatten());
+            if here || nowhere {
+                let first = stream.first_after(number - 1).unwrap_or(stream.last + 1);
                 if first > number {
-                    // What was lost belongs to buckets up to that of the first batch still there, or the present one.
-                    let here = packets.iter().flatten().find(|packet| packet.number == first);
-                    let held = match (here, stream.get(first)) {
-                        (Some(packet), _) => packet.start,
-                        (None, Next::Packet(packet)) => packet.start,
-                        _ => self.shared.layout.ladder.bucket().start_of(self.shared.now()),
-                    };
-                    lost.push((producer, stream.partition, number..=first - 1, held));
+                    // What is still held may be late, and older than what was lost.
+                    let newest = stream.newest_up_to(first - 1);
+                    let present = || self.shared.layout.ladder.bucket().start_of(self.shared.now());
+                    let newest = newest.unwrap_or_else(present);
+                    lost.push((producer, stream.partition, number..=first - 1, newest));
                 }
             }
-            stream.refill(packets.into_iter().flatten());
         }
         drop(streams);
-        for (producer, partition, numbers, held) in lost {
+        for (producer, partition, numbers, newest) in lost {
             let count = numbers.end() + 1 - numbers.start();
             tracing::error!(
                 partition = self.shared.layout.tag(partition),
@@ -320,7 +316,7 @@ impl Sender {
                 "batches are neither in Redis nor in the journal any more and are lost"
             );
             self.shared.books.batches_lost.fetch_add(count, Ordering::Relaxed);
-            self.push_pass(pipe, producer, partition, &numbers, "lost", held);
+            self.push_pass(pipe, producer, partition, &numbers, "lost", newest);
             sent.push(Sent::Pass(producer));
         }
         Ok(())

@@ -204,3 +204,28 @@ fn two_holders_at_once_fold_every_batch_once() {
         node.store.close();
     }
 }
+
+#[test]
+fn a_late_batch_that_is_still_held_hides_no_newer_loss() {
+    let redis = Server::start(&NOTHING);
+    let kept = Kept1::default();
+    let store = open(&redis.url(), "d", &STATSD_IDLE, Some(kept.clone()));
+    let newer = (time::since_epoch().as_millis() as i64 / WIDTH - 20) * WIDTH;
+    let late = batch(3, newer - 300 * WIDTH, vec![count("a", 1)]);
+    // The journal has the last one only, which came late.
+    kept.0.lock().unwrap().push(late.clone());
+    let first = batch(1, newer - 10 * WIDTH, vec![count("a", 1)]);
+    for batch in [first, batch(2, newer, vec![count("a", 1)]), late] {
+        store.apply(batch, 0).unwrap();
+    }
+    assert!(store.drained(Duration::from_secs(30)));
+    redis.cli(&["flushall"]);
+    let damaged = || redis.cli(&["get", "d:{0}:damaged"]);
+    assert!(wait_until(Duration::from_secs(40), || !damaged().is_empty()), "it is passed over aloud");
+    assert_eq!(
+        damaged(),
+        newer.to_string(),
+        "up to the newest bucket that may lack something, and no further"
+    );
+    assert_eq!(redis.cli(&["hget", "d:{0}:books", "lost"]), "2");
+}
