@@ -206,11 +206,18 @@ pub const REDIS_LOOK_MS: u64 = 100;
 /// Whatever happens to a holder, another folds after so long, in milliseconds.
 pub const REDIS_TAKEOVER_MS: u64 = 5_000;
 /// A lease is renewed this often, in milliseconds.
-pub const REDIS_RENEW_MS: u64 = 1_000;
+pub const REDIS_RENEW_MS: u64 = 1_200;
 /// A holder whose last good renewal was sent so long ago holds nothing any more, in milliseconds.
 pub const REDIS_TENURE_MS: u64 = 2_600;
 /// So many buckets of each partition that are over and not sealed are a backlog worth a warning.
 pub const REDIS_DUE_WARNED: u64 = 20;
+/// Buckets of a stream of batches of which it is remembered from which batch on they were the newest: of eleven hours
+/// at ten seconds. Before that a loss is taken to go further than it may.
+pub const REDIS_NEWEST_MAX: usize = 4_096;
+/// A page's look at Redis counts as the present for so long, in milliseconds: whatever else is asked is answered from it.
+pub const REDIS_GLANCE_MS: u64 = 450;
+/// Bytes of sealed buckets that pages have looked at and that are held in memory; of others Redis is asked again.
+pub const REDIS_GLANCE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of batches on their way to Redis that are held in memory; the journal has the rest.
 pub const REDIS_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// What a producer has applied is remembered for so long after nothing of it could be taken any more, in
@@ -410,6 +417,7 @@ const _: () = assert!(DRAIN_CLOSE_MS * 2 <= DRAIN_MS, "most of a stop is for wha
 const _: () = assert!(REDIS_TENURE_MS < REDIS_LEASE_MS, "a holder gives up before another may take over");
 const _: () =
     assert!(REDIS_LEASE_MS + REDIS_FREE_MS + 4 * REDIS_LOOK_MS < REDIS_TAKEOVER_MS, "a takeover is in time");
+const _: () = assert!(REDIS_GLANCE_MS + 2 * FIGURES_MS < 1_000, "a page is not older than a second");
 const _: () = assert!(REDIS_RENEW_MS * 2 < REDIS_TENURE_MS, "a renewal may be missed once");
 const _: () = assert!(HAND_OVER_MS <= TICK_MS, "a tick never overlaps the one before it");
 const _: () = assert!(QUERY_POINTS < QUERY_POINTS_MAX && QUERY_POINTS_MAX <= QUERY_POINTS_TOTAL_MAX);

@@ -63,7 +63,7 @@ pub(super) fn read(
     (level, span): (usize, Span),
     each: &mut dyn FnMut(usize, Reading),
 ) -> Result<(), StoreError> {
-    for (at, readings) in store.read(series, level, span.start, span.end)?.into_iter().enumerate() {
+    for (at, readings) in store.glance(series, level, span.start, span.end)?.into_iter().enumerate() {
         for reading in readings {
             if reading.start >= span.start && reading.start < span.end {
                 each(at, reading);

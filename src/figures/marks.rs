@@ -77,7 +77,7 @@ impl Marks {
             if from >= to || level >= store.ladder().levels().len() {
                 continue;
             }
-            for (series, readings) in series.iter().zip(store.read(series, level, from, to)?) {
+            for (series, readings) in series.iter().zip(store.glance(series, level, from, to)?) {
                 for reading in readings
                     .iter()
                     .filter(|reading| reading.start >= from && super::watched::is_event(&reading.tally))

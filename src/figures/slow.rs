@@ -276,7 +276,7 @@ impl Look<'_> {
         let (series, bounds) = (main_series(watched), self.store.bounds());
         let whole = Span { start: coarsest.from.max(0), end: self.now + 1 };
         for (level, span) in chunks(self.store.ladder().width(coarsest.level).ms(), coarsest.level, whole) {
-            for readings in self.store.read(&series, level, span.start, span.end)? {
+            for readings in self.store.glance(&series, level, span.start, span.end)? {
                 for reading in readings
                     .into_iter()
                     .filter(|reading| reading.start < span.end && reading.start >= span.start)
@@ -368,7 +368,7 @@ impl Look<'_> {
             let back = SEARCH_MS.get(at).copied().unwrap_or(i64::MAX / 4);
             let from = (self.now - back).max(kept.from).max(0);
             let mut last = None;
-            for readings in self.store.read(&series, kept.level, from, self.now + 1)? {
+            for readings in self.store.glance(&series, kept.level, from, self.now + 1)? {
                 let event = readings.iter().rfind(|reading| is_event(&reading.tally));
                 last = last.max(event.map(|reading| match &reading.tally {
                     Tally::Gauge(gauge) => gauge.last().map_or(reading.end, |order| order.time),

@@ -75,7 +75,7 @@ impl Watched {
     ) -> Result<Option<Stood>, StoreError> {
         let from = store.ladder().span_of(level, at - 1).start - back;
         let (mut values, mut changed) = (Vec::new(), None);
-        for readings in store.read(&self.series(), level, from, at)? {
+        for readings in store.glance(&self.series(), level, from, at)? {
             // A coarse bucket that is not over at that moment says what stood after it.
             let over = |reading: &&Reading| level == 0 || reading.end <= at || back >= DAY_MS;
             values.extend(readings.iter().rfind(over).and_then(value));
@@ -99,7 +99,7 @@ impl Watched {
         slot: impl Fn(WallMs) -> usize,
     ) -> Result<Vec<Option<f64>>, StoreError> {
         let mut standing: Vec<Vec<f64>> = vec![Vec::new(); slots];
-        for readings in store.read(&self.series(), level, span.start, span.end)? {
+        for readings in store.glance(&self.series(), level, span.start, span.end)? {
             let mut own: Vec<Option<f64>> = vec![None; slots];
             for reading in readings.iter().filter(|reading| reading.start >= span.start) {
                 if let Some(place) = own.get_mut(slot(reading.start)) {

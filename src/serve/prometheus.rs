@@ -175,6 +175,8 @@ fn redis(server: &Server) {
     level("tallyd_redis_partitions_held", Unit::Count, "Those that this node seals and states.", held);
     let due = sharing.buckets_due as f64;
     level("tallyd_redis_buckets_due", Unit::Count, "Buckets that are over and not sealed yet.", due);
+    let reread = "Buckets that pages look at and that were let go of for want of room.";
+    total("tallyd_redis_buckets_reread_total", reread, sharing.buckets_reread);
     let lost = read(&server.books.batches_lost);
     total("tallyd_redis_batches_lost_total", "Batches that Redis lost and no journal has any more.", lost);
 }

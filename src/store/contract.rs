@@ -228,6 +228,8 @@ pub struct Sharing {
     pub held: u64,
     /// Buckets that are over and that nobody has sealed, or amended, yet.
     pub buckets_due: u64,
+    /// Buckets that pages look at and that had to be let go of since the start, for want of room.
+    pub buckets_reread: u64,
 }
 
 /// What stays with a node until the store has confirmed it: the journal, as the sender of a store sees it.
@@ -406,6 +408,17 @@ pub trait Store: Send + Sync {
         from: WallMs,
         to: WallMs,
     ) -> Result<Vec<Vec<Reading>>, StoreError>;
+    /// The same for pages, which ask again and again: where other nodes share the store it may be a moment old, so that
+    /// many questions cost hardly more than one.
+    fn glance(
+        &self,
+        series: &[Series],
+        level: usize,
+        from: WallMs,
+        to: WallMs,
+    ) -> Result<Vec<Vec<Reading>>, StoreError> {
+        self.read(series, level, from, to)
+    }
     /// All series that anything is kept of and that match, sorted by key.
     fn series(&self, matches: &dyn Fn(&Series) -> bool) -> Result<Vec<Series>, StoreError>;
     /// The levels at which a series is kept, finest first, with how long each is, in milliseconds.

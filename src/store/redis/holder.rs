@@ -7,14 +7,18 @@
 //!     more than our share, since another node has come: give some up
 //! ```
 //!
+//! What can be asked of all partitions of a lane at once is: leases are renewed together, and whether another's is free
+//! or anything is due at all is one question. Each partition is asked for what is due there at the end of a bucket, and
+//! when that question says so.
+//!
 //! The lock of a lane is let go of between buckets, so that destinations can read and strike meanwhile.
 
 use super::fold;
 use super::layout::Bucket;
-use super::link::{Failure, Link, Pipe, array, int};
+use super::link::{Failure, Link, Pipe, array, int, text};
 use super::scripts::Script;
 use super::shared::Shared;
-use super::tenure::{Tenure, buckets};
+use super::tenure::{Tenure, buckets, renew_all};
 use crate::clock::{self, WallMs};
 use crate::limits;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,11 +27,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(limits::REDIS_LOOK_MS);
+/// Between the ends of buckets it is asked this often whether anything is due.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 /// A sealed bucket is amended at most so often.
 const AMEND_EVERY: Duration = Duration::from_secs(1);
 /// The lists are read anew so often, in case another holder wrote to them.
-const REFRESH_EVERY: Duration = Duration::from_secs(5);
-const NODES_EVERY: Duration = Duration::from_secs(1);
+const REFRESH_EVERY: Duration = Duration::from_secs(15);
+/// What was passed over is looked for so often.
+const DAMAGED_EVERY: Duration = Duration::from_secs(5);
+const NODES_EVERY: Duration = Duration::from_secs(2);
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 const FREE_FOR: Duration = Duration::from_millis(limits::REDIS_FREE_MS);
 /// The number of nodes has to stand for so long before leases are given up.
@@ -95,6 +103,13 @@ pub(super) struct Held {
     free_since: HashMap<usize, Instant>,
     nodes_at: Option<Instant>,
     counted_at: Option<Instant>,
+    /// The end of the last bucket that was looked for.
+    border: WallMs,
+    /// When it was asked last whether anything is due.
+    asked_at: Option<Instant>,
+    damaged_at: Option<Instant>,
+    /// Partitions that are to be asked what is due there: something was a moment ago, or they are new to us.
+    busy: BTreeSet<usize>,
 }
 
 impl Lane {
@@ -105,6 +120,10 @@ impl Lane {
             free_since: HashMap::new(),
             nodes_at: None,
             counted_at: None,
+            border: 0,
+            asked_at: None,
+            damaged_at: None,
+            busy: BTreeSet::new(),
         };
         Self { shared, partitions, crowd, held: Mutex::new(held) }
     }
@@ -132,17 +151,102 @@ impl Lane {
         self.shared.agree(&mut self.lock().link)?;
         self.nodes(&mut self.lock(), false)?;
         self.count(&mut self.lock())?;
+        let (taken, due) = {
+            let held = &mut *self.lock();
+            renew_all(&self.shared, &mut held.link, &mut held.tenures);
+            self.damaged(held)?;
+            (self.all_are_taken(held)?, self.due_in(held)?)
+        };
         let mut outcome = Ok(());
         for &partition in &self.partitions {
             if self.shared.is_closed() {
                 return Ok(());
             }
-            if let Err(failure) = self.lease(partition).and_then(|()| self.fold(partition)) {
+            if let Err(failure) = self.work_on(partition, taken, due.contains(&partition)) {
                 self.drop_tenure(partition);
                 outcome = Err(failure);
             }
         }
         outcome
+    }
+
+    fn work_on(&self, partition: usize, taken: bool, due: bool) -> Result<(), Failure> {
+        if !taken || self.lock().tenures.contains_key(&partition) {
+            self.lease(partition)?;
+        }
+        if due { self.fold(partition) } else { Ok(()) }
+    }
+
+    /// Whether every partition that is not ours is somebody's.
+    fn all_are_taken(&self, held: &mut Held) -> Result<bool, Failure> {
+        let others = self.partitions.iter().filter(|partition| !held.tenures.contains_key(partition));
+        let leases: Vec<String> =
+            others.map(|&partition| self.shared.layout.key(partition, "lease")).collect();
+        let (Some(&any), 1..) = (self.partitions.first(), leases.len()) else {
+            return Ok(true);
+        };
+        let mut pipe = Pipe::default();
+        pipe.cmd(redis::cmd("EXISTS").arg(&leases).clone());
+        let answers = held.link.call(any, &pipe)?;
+        let all = answers.first().and_then(int) == Some(leases.len() as i64);
+        if all {
+            held.free_since.clear();
+        }
+        Ok(all)
+    }
+
+    /// Looks from time to time whether anything was passed over.
+    fn damaged(&self, held: &mut Held) -> Result<(), Failure> {
+        let is_early = held.damaged_at.is_some_and(|at| clock::elapsed(at) < DAMAGED_EVERY);
+        let Some(&any) = held.tenures.keys().next().filter(|_| !is_early) else {
+            return Ok(());
+        };
+        held.damaged_at = Some(clock::monotonic_now());
+        let keys = held.tenures.keys().map(|&partition| self.shared.layout.key(partition, "damaged"));
+        let mut get = redis::cmd("MGET");
+        get.arg(keys.collect::<Vec<_>>());
+        let mut pipe = Pipe::default();
+        pipe.cmd(get);
+        let answers = held.link.call(any, &pipe)?;
+        for (tenure, damaged) in held.tenures.values_mut().zip(answers.first().map(array).unwrap_or_default())
+        {
+            if int(damaged).unwrap_or(WallMs::MIN) != tenure.damaged {
+                tenure.refresh(&self.shared, &mut held.link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Partitions that are to be asked what is due there.
+    fn due_in(&self, held: &mut Held) -> Result<BTreeSet<usize>, Failure> {
+        let (layout, now) = (&self.shared.layout, self.shared.now());
+        let border = layout.ladder.bucket().start_of(now - self.shared.grace_ms);
+        let is_new = std::mem::replace(&mut held.border, border) != border;
+        let all: BTreeSet<usize> = held.tenures.keys().copied().collect();
+        if is_new {
+            held.busy.clear();
+            return Ok(all);
+        }
+        let is_early = held.asked_at.is_some_and(|at| clock::elapsed(at) < ASK_EVERY);
+        let Some(&any) = all.first().filter(|_| held.busy.is_empty() && !is_early) else {
+            return Ok(std::mem::take(&mut held.busy));
+        };
+        held.asked_at = Some(clock::monotonic_now());
+        let lists: Vec<String> = all.iter().map(|&partition| layout.key(partition, "todo")).collect();
+        let mut union = redis::cmd("ZUNION");
+        union.arg(lists.len()).arg(&lists).arg("AGGREGATE").arg("MIN").arg("WITHSCORES");
+        let mut pipe = Pipe::default();
+        pipe.cmd(union);
+        let answers = held.link.call(any, &pipe)?;
+        let Some(answer) = answers.first().filter(|answer| super::link::failure(answer).is_none()) else {
+            // Whatever that is, each partition will say it for itself.
+            return Ok(all);
+        };
+        let is_over = |score: &redis::Value| {
+            text(score).and_then(|score| score.parse::<f64>().ok()).is_none_or(|score| score <= now as f64)
+        };
+        let any = array(answer).as_chunks::<2>().0.iter().any(|[_, score]| is_over(score));
+        Ok(if any { all } else { BTreeSet::new() })
     }
 
     fn drop_tenure(&self, partition: usize) {
@@ -181,16 +285,31 @@ impl Lane {
         held.counted_at = Some(clock::monotonic_now());
         let (layout, now) = (&self.shared.layout, self.shared.now());
         let mut pipe = Pipe::default();
+        let (mut known, mut asked) = (Vec::new(), Vec::new());
         for &partition in &self.partitions {
-            pipe.cmd(redis::cmd("HLEN").arg(layout.key(partition, "known")).clone());
-            pipe.cmd(redis::cmd("ZCOUNT").arg(layout.key(partition, "todo")).arg("-inf").arg(now).clone());
+            // Of what is ours we know the series, and that nothing is due while nothing is being folded.
+            let series = held.tenures.get(&partition).map(|tenure| tenure.born.len() as u64);
+            known.extend(series.map(|series| (&self.shared.series, partition, series)));
+            if series.is_some() && !held.busy.contains(&partition) {
+                known.push((&self.shared.due, partition, 0));
+                continue;
+            }
+            let todo = layout.key(partition, "todo");
+            pipe.cmd(redis::cmd("ZCOUNT").arg(todo).arg("-inf").arg(now).clone());
+            asked.push((&self.shared.due, partition));
+            if series.is_none() {
+                pipe.cmd(redis::cmd("HLEN").arg(layout.key(partition, "known")).clone());
+                asked.push((&self.shared.series, partition));
+            }
         }
         let answers = held.link.call(any, &pipe)?;
-        for (&partition, answers) in self.partitions.iter().zip(answers.as_chunks::<2>().0) {
-            for (count, answer) in [&self.shared.series, &self.shared.due].into_iter().zip(answers) {
-                if let (Some(count), Some(found)) = (count.get(partition), int(answer)) {
-                    count.store(found as u64, Ordering::Relaxed);
-                }
+        let answers = asked.into_iter().zip(answers.iter().map(int));
+        known.extend(
+            answers.filter_map(|((counts, partition), found)| Some((counts, partition, found? as u64))),
+        );
+        for (counts, partition, found) in known {
+            if let Some(count) = counts.get(partition) {
+                count.store(found, Ordering::Relaxed);
             }
         }
         self.shared.look_at_due();
@@ -235,6 +354,7 @@ impl Lane {
             tracing::debug!(partition = self.shared.layout.tag(partition), "this partition is ours");
             held.tenures.insert(partition, tenure);
             held.free_since.remove(&partition);
+            held.busy.insert(partition);
             self.crowd.held.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -279,6 +399,9 @@ impl Lane {
         tenure.amended.retain(|_, at| clock::elapsed(*at) < AMEND_EVERY);
         due.retain(|bucket| !tenure.amended.contains_key(bucket));
         super::beside::prune(&self.shared, tenure, &mut held.link)?;
+        if !due.is_empty() {
+            held.busy.insert(partition);
+        }
         Ok(due.into_iter().collect())
     }
 }

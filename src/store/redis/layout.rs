@@ -14,6 +14,7 @@
 //!   tallyd:{p}:born:<destination>  hash    start of birth ─▶ times stated, points, heard  when carbon has files
 //!   tallyd:{p}:known               hash    kind and name ─▶ born, last (seconds)          after the longest keep
 //!   tallyd:{p}:forget              hash    kind and name ─▶ when the console deleted it   by fold
+//!   tallyd:{p}:log                 list    `<bucket> <version>` of the last 64 folds      by fold
 //!   tallyd:{p}:newest              string  start of the newest sealed bucket, as a hint   –
 //!   tallyd:{p}:lease               string  token of whoever folds                         PX
 //!   tallyd:{p}:books               hash    numbers passed over, by reason                 –

@@ -20,6 +20,7 @@ mod cluster;
 mod confirm;
 mod examine;
 mod fold;
+mod glance;
 mod holder;
 mod layout;
 mod link;
@@ -40,21 +41,22 @@ mod write;
 pub use examine::{Finding, examine};
 pub use settings::{Settings, check_address};
 
+use crate::calendar::Span;
 use crate::clock::{self, Clock, WallMs};
 use crate::health::Books;
-use crate::limits;
 use crate::metric::{Bounds, Kind, Ladder, Series};
 use crate::store::{
     Applied, Batch, Board, Cohort, Confirmed, Durability, Folded, IdleRules, Kept, Outstanding, Present,
     Reading, Sealed, Sharing, Store, StoreError,
 };
+use glance::Glances;
 use holder::{Crowd, Lane};
 use layout::{Layout, partition_of_producer};
-use link::{Failure, Link, Pipe};
+use link::{Failure, Link};
 use outbox::Outbox;
 use sender::Sender;
 use shared::Shared;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +80,7 @@ pub struct RedisStore {
     outboxes: Vec<Arc<Outbox>>,
     lanes: Vec<Arc<Lane>>,
     reader: Mutex<Link>,
+    glances: Mutex<Glances>,
     hold_ms: i64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -135,6 +138,7 @@ impl RedisStore {
             outboxes: outboxes.collect(),
             lanes,
             reader: Mutex::new(reader),
+            glances: Mutex::default(),
             hold_ms: settings.hold_ms,
             threads: Mutex::default(),
             shared,
@@ -335,16 +339,22 @@ impl Store for RedisStore {
         from: WallMs,
         to: WallMs,
     ) -> Result<Vec<Vec<Reading>>, StoreError> {
-        let mut by_partition: HashMap<usize, HashSet<Series>> = HashMap::new();
-        for series in series.iter().filter(|_| from < to) {
-            by_partition.entry(self.partition_of(series)).or_default().insert(series.clone());
-        }
-        let mut answers: HashMap<Series, Vec<Reading>> = HashMap::new();
-        for (partition, wanted) in by_partition {
-            let span = crate::calendar::Span { start: from, end: to };
-            answers.extend(self.ask(|link| read::read(&self.shared, link, partition, &wanted, level, span))?);
-        }
-        Ok(series.iter().map(|series| answers.remove(series).unwrap_or_default()).collect())
+        self.readings(series, level, Span { start: from, end: to }, &|link, wanted, starts| {
+            read::buckets_of(&self.shared, link, wanted, starts)
+        })
+    }
+
+    fn glance(
+        &self,
+        series: &[Series],
+        level: usize,
+        from: WallMs,
+        to: WallMs,
+    ) -> Result<Vec<Vec<Reading>>, StoreError> {
+        self.readings(series, level, Span { start: from, end: to }, &|link, wanted, starts| {
+            let mut glances = self.glances.lock().unwrap_or_else(PoisonError::into_inner);
+            glances.buckets_of(&self.shared, link, wanted, starts)
+        })
     }
 
     fn series(&self, matches: &dyn Fn(&Series) -> bool) -> Result<Vec<Series>, StoreError> {
@@ -381,23 +391,7 @@ impl Store for RedisStore {
     }
 
     fn forget(&self, kind: Kind, matches: &dyn Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
-        let gone: Vec<Series> = self
-            .present(kind)?
-            .into_iter()
-            .map(|present| present.series)
-            .filter(|series| matches(series.key()))
-            .collect();
-        let at = self.shared.now();
-        for series in &gone {
-            let partition = self.partition_of(series);
-            let key = self.shared.layout.key(partition, "forget");
-            let field = Layout::field(series);
-            let mut pipe = Pipe::default();
-            pipe.cmd(redis::cmd("HSET").arg(&key).arg(&field).arg(at).clone());
-            pipe.cmd(redis::cmd("PEXPIRE").arg(&key).arg(limits::REDIS_WATERMARK_MARGIN_MS).clone());
-            self.ask(|link| link.call(partition, &pipe))?;
-        }
-        Ok(gone.into_iter().map(|series| series.key().to_owned()).collect())
+        self.forget_all(kind, matches)
     }
 
     fn board(&self) -> Option<&dyn Board> {
@@ -454,6 +448,7 @@ impl Store for RedisStore {
             partitions: self.partitions() as u64,
             held: self.crowd.held() as u64,
             buckets_due: self.shared.buckets_due(),
+            buckets_reread: self.shared.reread.load(Ordering::Relaxed),
         })
     }
 

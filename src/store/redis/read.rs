@@ -6,6 +6,7 @@
 //! are behind, a transaction is of a few buckets only: one that takes Redis longer than an answer may take is asked again
 //! and again, and never answered.
 
+use super::RedisStore;
 use super::layout::{Bucket, Layout};
 use super::link::{Failure, Link, Pipe, array, failure, pairs};
 use super::packed::{Part, visit};
@@ -14,8 +15,9 @@ use super::shared::Shared;
 use super::tenure::buckets;
 use crate::calendar::Span;
 use crate::clock::WallMs;
+use crate::limits;
 use crate::metric::{Kind, Series, Tally};
-use crate::store::{Present, Reading};
+use crate::store::{Present, Reading, Store, StoreError};
 use crate::wire::batch::read_batch;
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,24 +26,78 @@ use std::sync::atomic::Ordering;
 /// Buckets that are read at a time.
 const AT_ONCE: usize = 64;
 /// Buckets with something pending that are read at a time, as far as they can be told apart.
-const PENDING_AT_ONCE: usize = 16;
+pub(super) const PENDING_AT_ONCE: usize = 16;
 /// Attempts to read what a fold does not move meanwhile.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// What a bucket holds of some series.
-type Found = HashMap<Series, Part>;
+pub(super) type Found = HashMap<Series, Part>;
 
-/// The buckets of some series of one partition at a level, oldest first.
+/// Which series of a partition are asked for, and at which level.
+pub(super) struct Wanted<'a> {
+    pub(super) partition: usize,
+    pub(super) series: &'a HashSet<Series>,
+    pub(super) level: usize,
+}
+
+/// What says what some buckets hold: Redis, or what is known of it.
+pub(super) type Source<'a> = dyn Fn(&mut Link, &Wanted<'_>, &[WallMs]) -> Result<Vec<Found>, Failure> + 'a;
+
+impl RedisStore {
+    /// The buckets of some series, from what says what buckets hold.
+    pub(super) fn readings(
+        &self,
+        series: &[Series],
+        level: usize,
+        span: Span,
+        buckets_of: &Source<'_>,
+    ) -> Result<Vec<Vec<Reading>>, StoreError> {
+        let mut by_partition: HashMap<usize, HashSet<Series>> = HashMap::new();
+        for series in series.iter().filter(|_| span.start < span.end) {
+            by_partition.entry(self.partition_of(series)).or_default().insert(series.clone());
+        }
+        let mut answers: HashMap<Series, Vec<Reading>> = HashMap::new();
+        for (partition, series) in by_partition {
+            let wanted = Wanted { partition, series: &series, level };
+            answers.extend(self.ask(|link| {
+                read(&self.shared, &wanted, span, |wanted, starts| buckets_of(link, wanted, starts))
+            })?);
+        }
+        Ok(series.iter().map(|series| answers.remove(series).unwrap_or_default()).collect())
+    }
+
+    /// Notes that series were deleted now; returns them.
+    pub(super) fn forget_all(
+        &self,
+        kind: Kind,
+        matches: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut gone: Vec<Series> = self.present(kind)?.into_iter().map(|present| present.series).collect();
+        gone.retain(|series| matches(series.key()));
+        let at = self.shared.now();
+        for series in &gone {
+            let partition = self.partition_of(series);
+            let key = self.shared.layout.key(partition, "forget");
+            let mut pipe = Pipe::default();
+            pipe.cmd(redis::cmd("HSET").arg(&key).arg(Layout::field(series)).arg(at).clone());
+            pipe.cmd(redis::cmd("PEXPIRE").arg(&key).arg(limits::REDIS_WATERMARK_MARGIN_MS).clone());
+            self.ask(|link| link.call(partition, &pipe))?;
+        }
+        Ok(gone.into_iter().map(|series| series.key().to_owned()).collect())
+    }
+}
+
+/// The buckets of some series of one partition at a level, oldest first, from what says what buckets hold.
 pub(super) fn read(
     shared: &Shared,
-    link: &mut Link,
-    partition: usize,
-    wanted: &HashSet<Series>,
-    level: usize,
+    wanted: &Wanted<'_>,
     span: Span,
+    mut buckets_of: impl FnMut(&Wanted<'_>, &[WallMs]) -> Result<Vec<Found>, Failure>,
 ) -> Result<HashMap<Series, Vec<Reading>>, Failure> {
     let layout = &shared.layout;
-    let level = layout.ladder.chain(layout.chain_class(partition)).rfind(|&of| of <= level).unwrap_or(0);
+    let chain = layout.ladder.chain(layout.chain_class(wanted.partition));
+    let level = chain.rev().find(|&of| of <= wanted.level).unwrap_or(0);
+    let wanted = Wanted { level, ..*wanted };
     let mut starts = Vec::new();
     // The bucket before says where gauges stood.
     let mut at = layout.ladder.span_of(level, span.start - i64::from(level == 0)).start;
@@ -52,7 +108,7 @@ pub(super) fn read(
     let mut stood: HashMap<Series, f64> = HashMap::new();
     let mut answers: HashMap<Series, Vec<Reading>> = HashMap::new();
     for starts in starts.chunks(AT_ONCE) {
-        let found = buckets_of(shared, link, partition, wanted, level, starts)?;
+        let found = buckets_of(&wanted, starts)?;
         for (&start, found) in starts.iter().zip(found) {
             let at = layout.ladder.span_of(level, start);
             for (series, mut part) in found {
@@ -74,25 +130,28 @@ pub(super) fn read(
     Ok(answers)
 }
 
-/// What some buckets of a level hold.
-fn buckets_of(
-    shared: &Shared,
-    link: &mut Link,
-    partition: usize,
-    wanted: &HashSet<Series>,
-    level: usize,
-    starts: &[WallMs],
-) -> Result<Vec<Found>, Failure> {
-    let layout = &shared.layout;
-    let span = Span {
+/// From the first of some buckets to the last.
+pub(super) fn span_of(layout: &Layout, level: usize, starts: &[WallMs]) -> Span {
+    Span {
         start: starts.first().copied().unwrap_or(0),
         end: starts.last().map_or(0, |last| layout.ladder.span_of(level, *last).end),
-    };
+    }
+}
+
+/// What some buckets of a level hold.
+pub(super) fn buckets_of(
+    shared: &Shared,
+    link: &mut Link,
+    wanted: &Wanted<'_>,
+    starts: &[WallMs],
+) -> Result<Vec<Found>, Failure> {
+    let (layout, partition, level) = (&shared.layout, wanted.partition, wanted.level);
+    let span = span_of(layout, level, starts);
     let mut pending = pending_in(layout, &one(link, partition, &todo(layout, partition))?, level, span);
     if pending.len() > PENDING_AT_ONCE && starts.len() > 1 {
         let (first, second) = starts.split_at(starts.len() / 2);
-        let mut found = buckets_of(shared, link, partition, wanted, level, first)?;
-        found.extend(buckets_of(shared, link, partition, wanted, level, second)?);
+        let mut found = buckets_of(shared, link, wanted, first)?;
+        found.extend(buckets_of(shared, link, wanted, second)?);
         return Ok(found);
     }
     for _ in 0..ATTEMPTS {
@@ -126,16 +185,17 @@ fn buckets_of(
                 continue;
             }
         }
-        return Ok(merged(shared, level, starts, sealed, &pending, rest, wanted));
+        let [sealed, rest] = [sealed, rest].map(|values| values.iter().collect::<Vec<_>>());
+        return Ok(merged(shared, wanted, starts, &sealed, &pending, &rest));
     }
     Err(Failure::away("buckets are moved faster than they can be read"))
 }
 
-fn short() -> Failure {
+pub(super) fn short() -> Failure {
     Failure::away("an answer that is too short")
 }
 
-fn todo(layout: &Layout, partition: usize) -> redis::Cmd {
+pub(super) fn todo(layout: &Layout, partition: usize) -> redis::Cmd {
     redis::cmd("ZRANGE").arg(layout.key(partition, "todo")).arg(0).arg(-1).clone()
 }
 
@@ -149,21 +209,31 @@ fn one(link: &mut Link, partition: usize, cmd: &redis::Cmd) -> Result<Value, Fai
 
 /// Buckets with something pending up to a level, inside a span.
 fn pending_in(layout: &Layout, todo: &Value, level: usize, span: Span) -> BTreeSet<Bucket> {
-    let inside =
-        |bucket: &Bucket| bucket.level <= level && bucket.start >= span.start && bucket.start < span.end;
-    buckets(layout, todo).into_iter().filter(inside).collect()
+    inside(&buckets(layout, todo).into_iter().collect(), level, span).collect()
 }
 
-fn merged(
-    shared: &Shared,
+/// Those of some buckets that are of a level or finer, and inside a span.
+pub(super) fn inside(
+    buckets: &BTreeSet<Bucket>,
     level: usize,
+    span: Span,
+) -> impl Iterator<Item = Bucket> + '_ {
+    let inside = move |bucket: &&Bucket| {
+        bucket.level <= level && bucket.start >= span.start && bucket.start < span.end
+    };
+    buckets.iter().filter(inside).copied()
+}
+
+/// Sealed and pending together.
+pub(super) fn merged(
+    shared: &Shared,
+    wanted: &Wanted<'_>,
     starts: &[WallMs],
-    sealed: &[Value],
+    sealed: &[&Value],
     pending: &BTreeSet<Bucket>,
-    batches: &[Value],
-    wanted: &HashSet<Series>,
+    batches: &[&Value],
 ) -> Vec<Found> {
-    let layout = &shared.layout;
+    let (layout, level, wanted) = (&shared.layout, wanted.level, wanted.series);
     let bounds = shared.bounds.at(level);
     let mut open: BTreeMap<WallMs, Tallies> = BTreeMap::new();
     for (bucket, batches) in pending.iter().zip(batches) {
@@ -250,7 +320,8 @@ pub(super) fn present(
     starts.extend(
         (1..).map(|n| from + n * width.ms()).take_while(|start| *start <= now + width.ms()).take(AT_ONCE),
     );
-    let found = buckets_of(shared, link, partition, &wanted, 0, &starts)?;
+    let wanted = Wanted { partition, series: &wanted, level: 0 };
+    let found = buckets_of(shared, link, &wanted, &starts)?;
     let forgotten: HashMap<Series, WallMs> = answers
         .get(1)
         .into_iter()

@@ -26,7 +26,7 @@ return {'ok', n, broken}
 
 /// Passes over numbers that will not come.
 ///
-/// KEYS watermark, books, damaged · ARGV first, last, reason, start of the first bucket still held, ttl
+/// KEYS watermark, books, damaged · ARGV first, last, reason, start of the newest bucket that they may be of, ttl
 pub(super) const PASS: &str = r"
 local w = tonumber(redis.call('GET', KEYS[1]) or '0')
 if w >= tonumber(ARGV[2]) then return {'dup', w} end
@@ -39,7 +39,7 @@ return {'ok', tonumber(ARGV[2])}
 
 /// Moves pending batches into the sealed bucket, and what they add up to into the next coarser one.
 ///
-/// KEYS pending, sealed, todo, pending of the coarser bucket (none: the first again), stage, out… · ARGV expected
+/// KEYS pending, sealed, todo, pending of the coarser bucket (none: the first again), stage, log, out… · ARGV expected
 /// version or '', new version, 'keep' or 'up', bucket, 'coarser bucket@due', until, expire at, fields staged, k, k
 /// fields, delta, chunk, bytes…
 pub(super) const FOLD: &str = r"
@@ -58,7 +58,9 @@ if keep then
   redis.call('HSET', KEYS[2], '~version', ARGV[2])
   chunks('HSET', KEYS[2], 11 + k, #ARGV)
   redis.call('PEXPIREAT', KEYS[2], ARGV[7])
-  for i = 6, #KEYS do redis.call('HSET', KEYS[i], ARGV[4], ARGV[2]) end
+  redis.pcall('LPUSH', KEYS[6], ARGV[4] .. ' ' .. ARGV[2])
+  redis.pcall('LTRIM', KEYS[6], 0, 63)
+  for i = 7, #KEYS do redis.call('HSET', KEYS[i], ARGV[4], ARGV[2]) end
 end
 if KEYS[4] ~= KEYS[1] then
   redis.call('HSET', KEYS[4], ARGV[2], ARGV[10 + k])
@@ -69,13 +71,16 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[3], ARGV[4]) 
 return 'ok'
 ";
 
-/// Renews a lease that is still ours.
+/// Renews leases that are still ours; which of them are.
 ///
-/// KEYS lease · ARGV token, milliseconds
+/// KEYS lease… · ARGV milliseconds, token…
 pub(super) const RENEW: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+local tokens, ours = redis.call('MGET', unpack(KEYS)), {}
+for i = 1, #KEYS do
+  ours[i] = tokens[i] == ARGV[i + 1] and 1 or 0
+  if ours[i] == 1 then redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+end
+return ours
 ";
 
 /// Gives up a lease that is still ours.

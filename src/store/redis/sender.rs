@@ -36,6 +36,9 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 const FAILED_PAUSE: Duration = Duration::from_millis(50);
 /// How often what is applied is marked, to be confirmed.
 const MARK_EVERY: Duration = Duration::from_secs(1);
+/// What of Redis' own settings matters, and how often it is asked; of a new connection at once.
+const SETTINGS: [&str; 2] = ["save", "maxmemory-policy"];
+const SETTINGS_EVERY: Duration = Duration::from_secs(10);
 /// One look in so many renews how long an idle stream is remembered.
 const RENEWED_LOOKS: u32 = 1_000;
 
@@ -50,6 +53,9 @@ pub(super) struct Sender {
     kept: Option<Arc<Mutex<Box<dyn Kept>>>>,
     marked_at: Instant,
     keeping: Keeping,
+    /// What [`SETTINGS`] are, and when they were asked.
+    settings: [String; 2],
+    settings_at: Option<Instant>,
 }
 
 /// What one command of a round was for.
@@ -76,6 +82,8 @@ impl Sender {
             kept,
             marked_at: clock::monotonic_now(),
             keeping: Keeping::default(),
+            settings: Default::default(),
+            settings_at: None,
         }
     }
 
@@ -142,6 +150,7 @@ impl Sender {
         }
         self.connection = self.link.id(self.partition);
         self.shared.compare_again();
+        self.settings_at = None;
         for stream in self.outbox.lock().values_mut() {
             stream.watermark = None;
             stream.marked = false;
@@ -242,7 +251,7 @@ impl Sender {
         partition: usize,
         numbers: &RangeInclusive<u64>,
         reason: &str,
-        held: WallMs,
+        newest: WallMs,
     ) {
         let layout = &self.shared.layout;
         let keys = [
@@ -253,7 +262,7 @@ impl Sender {
         let ttl = self.remembered_ms(producer);
         let (first, last) = (numbers.start(), numbers.end());
         let args =
-            [first.to_string(), last.to_string(), reason.to_owned(), held.to_string(), ttl.to_string()];
+            [first.to_string(), last.to_string(), reason.to_owned(), newest.to_string(), ttl.to_string()];
         let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
         pipe.script(Script::Pass, &keys, &args);
     }
@@ -285,25 +294,21 @@ impl Sender {
                 continue;
             };
             let packets = by_producer.remove(&producer);
-            if packets.is_some() || nowhere {
-                let first = packets.as_ref().and_then(|packets| packets.first()).map(|packet| packet.number);
-                let first = first.into_iter().chain(stream.first_after(number)).min();
-                let first = first.unwrap_or(stream.last + 1);
+            let here = packets.is_some();
+            stream.refill(packets.into_iter().flatten());
+            if here || nowhere {
+                let first = stream.first_after(number - 1).unwrap_or(stream.last + 1);
                 if first > number {
-                    // What was lost belongs to buckets up to that of the first batch still there, or the present one.
-                    let here = packets.iter().flatten().find(|packet| packet.number == first);
-                    let held = match (here, stream.get(first)) {
-                        (Some(packet), _) => packet.start,
-                        (None, Next::Packet(packet)) => packet.start,
-                        _ => self.shared.layout.ladder.bucket().start_of(self.shared.now()),
-                    };
-                    lost.push((producer, stream.partition, number..=first - 1, held));
+                    // What is still held may be late, and older than what was lost.
+                    let newest = stream.newest_up_to(first - 1);
+                    let present = || self.shared.layout.ladder.bucket().start_of(self.shared.now());
+                    let newest = newest.unwrap_or_else(present);
+                    lost.push((producer, stream.partition, number..=first - 1, newest));
                 }
             }
-            stream.refill(packets.into_iter().flatten());
         }
         drop(streams);
-        for (producer, partition, numbers, held) in lost {
+        for (producer, partition, numbers, newest) in lost {
             let count = numbers.end() + 1 - numbers.start();
             tracing::error!(
                 partition = self.shared.layout.tag(partition),
@@ -311,7 +316,7 @@ impl Sender {
                 "batches are neither in Redis nor in the journal any more and are lost"
             );
             self.shared.books.batches_lost.fetch_add(count, Ordering::Relaxed);
-            self.push_pass(pipe, producer, partition, &numbers, "lost", held);
+            self.push_pass(pipe, producer, partition, &numbers, "lost", newest);
             sent.push(Sent::Pass(producer));
         }
         Ok(())
@@ -362,24 +367,35 @@ impl Sender {
     /// Looks whether Redis still has what it had of streams that are idle: a slot falls back, or a master becomes a
     /// replica, without anybody's connection ending.
     fn look(&mut self) -> Result<(), Failure> {
-        let (mut pipe, mut producers) = (Pipe::default(), Vec::new());
+        let (mut get, mut renew) = (redis::cmd("MGET"), Pipe::default());
+        let mut producers = Vec::new();
         for (&producer, stream) in self.outbox.lock().iter_mut() {
             let is_idle = !std::mem::take(&mut stream.seen) && !stream.marked && stream.watermark.is_some();
             if is_idle {
                 let key = self.shared.layout.watermark(stream.partition, producer);
+                get.arg(&key);
+                producers.push(producer);
                 // As long as this process lives the watermark must not expire, or all of it would pass for lost.
                 if fastrand::u32(..RENEWED_LOOKS) == 0 {
                     let ttl = self.remembered_ms(producer);
-                    pipe.cmd(redis::cmd("GETEX").arg(key).arg("PX").arg(ttl).clone());
-                } else {
-                    pipe.cmd(redis::cmd("GET").arg(key).clone());
+                    renew.cmd(redis::cmd("PEXPIRE").arg(key).arg(ttl).clone());
                 }
-                producers.push(producer);
             }
         }
+        if producers.is_empty() {
+            return Ok(());
+        }
+        self.link.call(self.partition, &renew)?;
+        let mut pipe = Pipe::default();
+        pipe.cmd(get);
         let answers = self.link.call(self.partition, &pipe)?;
+        let answer = answers.first().ok_or_else(|| Failure::away("an empty answer"))?;
+        if let Some(failure) = failure(answer) {
+            return Err(failure);
+        }
+        let answers = array(answer);
         let mut streams = self.outbox.lock();
-        for (producer, answer) in producers.into_iter().zip(&answers) {
+        for (producer, answer) in producers.into_iter().zip(answers) {
             self.take(&mut streams, &Sent::Watermark(producer), answer).map_or(Ok(()), Err)?;
         }
         drop(streams);
@@ -403,14 +419,11 @@ impl Sender {
             });
             applied.collect()
         };
+        self.look_at_settings()?;
         let mut pipe = Pipe::default();
-        let mut info = redis::cmd("INFO");
         // One section after another: only Redis 7 takes several at once.
-        info.arg("replication");
-        pipe.cmd(info);
-        pipe.cmd(redis::cmd("INFO").arg("persistence").clone());
-        for name in ["save", "maxmemory-policy"] {
-            pipe.cmd(redis::cmd("CONFIG").arg("GET").arg(name).clone());
+        for section in ["replication", "persistence"] {
+            pipe.cmd(redis::cmd("INFO").arg(section).clone());
         }
         pipe.cmd(redis::cmd("TIME"));
         if self.keeping.replicas > 0 {
@@ -419,11 +432,10 @@ impl Sender {
         let before = self.shared.clock.now();
         let answers = self.link.call(self.partition, &pipe)?;
         let after = self.shared.clock.now();
-        let [replication, persistence, save, policy, time, rest @ ..] = answers.as_slice() else {
+        let [replication, persistence, time, rest @ ..] = answers.as_slice() else {
             return Ok(());
         };
         let info = [replication, persistence].map(|info| text(info).unwrap_or_default().to_owned()).concat();
-        let config = |value| array(value).get(1).and_then(text).unwrap_or_default().to_owned();
         let replicated = rest.first().and_then(int).unwrap_or(0) as u64;
         if let Some(time) = super::link::time(time) {
             // WAIT makes the way back long; then only the way there is known.
@@ -442,8 +454,26 @@ impl Sender {
                 }
             }
         }
-        self.keeping = keeping(&info, &config(save), &config(policy));
+        let [save, policy] = &self.settings;
+        self.keeping = keeping(&info, save, policy);
         self.shared.keeps(&self.keeping);
+        Ok(())
+    }
+
+    /// How Redis is set up, which hardly ever changes.
+    fn look_at_settings(&mut self) -> Result<(), Failure> {
+        if self.settings_at.is_some_and(|at| clock::elapsed(at) < SETTINGS_EVERY) {
+            return Ok(());
+        }
+        let mut pipe = Pipe::default();
+        for name in SETTINGS {
+            pipe.cmd(redis::cmd("CONFIG").arg("GET").arg(name).clone());
+        }
+        let answers = self.link.call(self.partition, &pipe)?;
+        for (setting, answer) in self.settings.iter_mut().zip(&answers) {
+            array(answer).get(1).and_then(text).unwrap_or_default().clone_into(setting);
+        }
+        self.settings_at = Some(clock::monotonic_now());
         Ok(())
     }
 }

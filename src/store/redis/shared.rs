@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) amended: AtomicU64,
     pub(super) rolled: AtomicU64,
     pub(super) damaged: AtomicU64,
+    /// Buckets that pages look at and that were let go of for want of room.
+    pub(super) reread: AtomicU64,
 }
 
 #[derive(Default)]
@@ -100,6 +102,7 @@ impl Shared {
             amended: AtomicU64::new(0),
             rolled: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
+            reread: AtomicU64::new(0),
         }
     }
 

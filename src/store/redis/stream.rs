@@ -11,6 +11,7 @@
 
 use super::layout::{Bucket, Layout, partition_of_producer};
 use crate::clock::WallMs;
+use crate::limits;
 use crate::metric::Tally;
 use crate::store::{Batch, KEYED};
 use crate::wire::batch::push_batch;
@@ -94,6 +95,8 @@ pub(super) struct Stream {
     queue: VecDeque<Packet>,
     /// Bytes of both.
     pub(super) bytes: usize,
+    /// From which number on there was a batch of which newest bucket; of what was queued here.
+    newest: VecDeque<(u64, WallMs)>,
 }
 
 /// What is to be sent next.
@@ -120,6 +123,7 @@ impl Stream {
             refilled: BTreeMap::new(),
             queue: VecDeque::new(),
             bytes: 0,
+            newest: VecDeque::new(),
         }
     }
 
@@ -131,7 +135,23 @@ impl Stream {
         self.marked = false;
         self.last = packet.number;
         self.bytes += packet.bytes.len();
+        if self.newest.back().is_none_or(|(_, start)| *start < packet.start) {
+            self.newest.push_back((packet.number, packet.start));
+        }
+        if self.newest.len() > limits::REDIS_NEWEST_MAX
+            && let (Some((number, _)), Some(second)) = (self.newest.pop_front(), self.newest.front_mut())
+        {
+            // Of the oldest it is said that they may have been a little newer than they were.
+            second.0 = number;
+        }
         self.queue.push_back(packet);
+    }
+
+    /// The newest bucket that there was a batch of up to a number, late ones having come in between; of a process before
+    /// us only what is still held is known.
+    pub(super) fn newest_up_to(&self, number: u64) -> Option<WallMs> {
+        let known = self.newest.iter().rfind(|(from, _)| *from <= number).map(|(_, start)| *start);
+        known.or_else(|| self.refilled.values().chain(&self.queue).map(|packet| packet.start).max())
     }
 
     /// Batches from the journal.
@@ -216,6 +236,29 @@ mod tests {
 
     fn numbers(stream: &Stream, range: std::ops::RangeInclusive<u64>) -> Vec<u64> {
         range.filter(|number| matches!(stream.get(*number), Next::Packet(_))).collect()
+    }
+
+    #[test]
+    fn how_far_a_loss_may_go_is_never_said_to_be_less_than_it_is() {
+        let late = |number: u64, start| Packet { start, ..packet(number) };
+        let mut stream = Stream::new(1 << 16, 0, false);
+        assert_eq!(stream.newest_up_to(9), None);
+        for (number, start) in [(1, 100), (2, 40), (3, 120), (4, 110)] {
+            stream.push(late(number, start));
+        }
+        stream.applied(4);
+        let newest = [1, 2, 3, 4].map(|number| stream.newest_up_to(number));
+        assert_eq!(newest, [100, 100, 120, 120].map(Some));
+        // However many there were, memory is bounded, and what is said errs to the newer side.
+        let all = limits::REDIS_NEWEST_MAX as u64 + 50;
+        (5..=all).for_each(|number| stream.push(late(number, 1_000 + number as i64)));
+        assert_eq!(stream.newest.len(), limits::REDIS_NEWEST_MAX);
+        assert_eq!(stream.newest_up_to(all), Some(1_000 + all as i64));
+        assert!(stream.newest_up_to(1) >= Some(100));
+        // Of a process before us there is what the journal has.
+        let mut old = Stream::new(1 << 16, 9, true);
+        old.refill([late(7, 50), late(8, 70), late(9, 60)].into_iter());
+        assert_eq!(old.newest_up_to(6), Some(70));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 /// Buckets looked for at a takeover, and then at a time where older ones matter.
 const RECENT: i64 = 256;
 const LOOKED_FOR: i64 = 4_000;
+const RENEW_EVERY: Duration = Duration::from_millis(limits::REDIS_RENEW_MS);
 
 /// What one destination still needs of a partition.
 #[derive(Debug)]
@@ -223,20 +224,11 @@ impl Tenure {
 
     /// Renews the lease from time to time; an error or `false` ends the tenure.
     pub(super) fn renew(&mut self, shared: &Shared, link: &mut Link) -> Result<bool, Failure> {
-        if clock::elapsed(self.renewed) < Duration::from_millis(limits::REDIS_RENEW_MS) {
+        if clock::elapsed(self.renewed) < RENEW_EVERY {
             return Ok(self.holds(link));
         }
-        let sent = clock::monotonic_now();
-        let lease = [shared.layout.key(self.partition, "lease")];
-        let ms = limits::REDIS_LEASE_MS.to_string();
-        let mut pipe = Pipe::default();
-        pipe.script(Script::Renew, &lease, &[self.token.as_bytes(), ms.as_bytes()]);
-        let answers = link.call_on(self.connection, self.partition, &pipe)?;
-        let renewed = answers.first().and_then(int) == Some(1) && self.holds(link);
-        if renewed {
-            self.renewed = sent;
-        }
-        Ok(renewed)
+        let outcome = renew(shared, link, &mut [&mut *self])?;
+        Ok(outcome && self.holds(link))
     }
 
     /// Gives it up, so that another takes it at once.
@@ -247,6 +239,44 @@ impl Tenure {
         // If it cannot be given up now, it runs out.
         link.call_on(self.connection, self.partition, &pipe).ok();
     }
+}
+
+/// Renews all leases on a connection at once, when the first of them is to be. What that does not renew is tried for
+/// itself, and ends then.
+pub(super) fn renew_all(shared: &Shared, link: &mut Link, tenures: &mut BTreeMap<usize, Tenure>) {
+    let due = |tenure: &Tenure| clock::elapsed(tenure.renewed) >= RENEW_EVERY;
+    if tenures.len() > 1 && tenures.values().any(due) {
+        let on_it = |tenure: &&mut Tenure| link.id(tenure.partition) == Some(tenure.connection);
+        let mut tenures: Vec<&mut Tenure> = tenures.values_mut().filter(on_it).collect();
+        renew(shared, link, &mut tenures).ok();
+    }
+}
+
+/// Renews leases that share a connection; whether all of them were.
+fn renew(shared: &Shared, link: &mut Link, tenures: &mut [&mut Tenure]) -> Result<bool, Failure> {
+    let Some((connection, partition)) = tenures.first().map(|tenure| (tenure.connection, tenure.partition))
+    else {
+        return Ok(true);
+    };
+    let leases: Vec<String> =
+        tenures.iter().map(|tenure| shared.layout.key(tenure.partition, "lease")).collect();
+    let ms = limits::REDIS_LEASE_MS.to_string();
+    let tokens = tenures.iter().map(|tenure| tenure.token.as_bytes());
+    let args: Vec<&[u8]> = std::iter::once(ms.as_bytes()).chain(tokens).collect();
+    let mut pipe = Pipe::default();
+    pipe.script(Script::Renew, &leases, &args);
+    let sent = clock::monotonic_now();
+    let answers = link.call_on(connection, partition, &pipe)?;
+    let ours = answers.first().map(array).unwrap_or_default();
+    let mut all = ours.len() == tenures.len();
+    for (tenure, ours) in tenures.iter_mut().zip(ours) {
+        if int(ours) == Some(1) {
+            tenure.renewed = sent;
+        } else {
+            all = false;
+        }
+    }
+    Ok(all)
 }
 
 /// A bucket on a list, with its version.

@@ -62,7 +62,8 @@ pub(super) fn put(
         None => (pending.clone(), String::new(), [].as_slice()),
     };
     let sealed = layout.sealed(partition, bucket);
-    let mut keys = vec![pending, sealed, layout.key(partition, "todo"), coarser, stage];
+    let mut keys =
+        vec![pending, sealed, layout.key(partition, "todo"), coarser, stage, layout.key(partition, "log")];
     if bucket.level == 0 {
         keys.extend(shared.destinations.iter().map(|name| layout.key(partition, &format!("out:{name}"))));
     }

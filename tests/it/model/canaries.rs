@@ -3,7 +3,7 @@
 
 use super::slot::Rules;
 use super::state::World;
-use super::{APART, DOUBTING, FOLDING, FORGETFUL, JOURNAL, LATE, SENDING, STATING};
+use super::{APART, DOUBTING, FOLDING, FORGETFUL, HIDDEN, JOURNAL, LATE, SENDING, STATING};
 
 /// What an exploration has to find.
 struct Canary {
@@ -41,6 +41,7 @@ fn canaries() -> Vec<Canary> {
         canary("striking off by version", STATING, Rules { strike: false, ..all }, OLDER),
         canary("settling", DOUBTING, Rules { settled: false, ..all }, "Graphite has 0 of bucket"),
         canary("the mark of damage", FORGETFUL, Rules { damaged: false, ..all }, "is told less"),
+        canary("the newest of what is lost", HIDDEN, Rules { newest: false, ..all }, "Graphite has"),
     ]
 }
 

@@ -93,6 +93,9 @@ pub(crate) const FORGETFUL: World = World {
     ..CALM
 };
 
+/// The same, where what the journal still has came late and is older than what is lost.
+pub(crate) const HIDDEN: World = World { name: "hidden", plan: [&[1, 0], &[]], ..FORGETFUL };
+
 /// Buckets are past their keep when batches come, and gone.
 pub(crate) const LATE: World = World {
     name: "late",
@@ -129,8 +132,8 @@ pub(crate) const DOUBTING: World = World {
 };
 
 /// What `make test` explores whole.
-pub(crate) const WORLDS: [World; 9] =
-    [FOLDING, SENDING, APART, JOURNAL, FORGETFUL, LATE, STATING, ISOLATED, DOUBTING];
+pub(crate) const WORLDS: [World; 10] =
+    [FOLDING, SENDING, APART, JOURNAL, FORGETFUL, HIDDEN, LATE, STATING, ISOLATED, DOUBTING];
 
 /// The same with more of everything.
 const LARGER: [World; 10] = [

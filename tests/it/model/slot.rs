@@ -56,6 +56,8 @@ pub(crate) struct Rules {
     pub(crate) settled: bool,
     /// What may lack batches is not stated.
     pub(crate) damaged: bool,
+    /// What may lack batches goes up to the newest bucket of those passed over, not to that of the first one still held.
+    pub(crate) newest: bool,
 }
 
 impl Rules {
@@ -78,6 +80,7 @@ impl Rules {
         strike: true,
         settled: true,
         damaged: true,
+        newest: true,
     };
 }
 

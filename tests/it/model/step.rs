@@ -114,9 +114,13 @@ impl World {
         let first = one.known.unwrap_or(0) + 1;
         let is_lost = first < one.first;
         let last = if is_lost { one.first - 1 } else { first };
-        // The bucket of the first batch that is still there, or the present one.
-        let held = self.plan[at].get(usize::from(last)).filter(|_| last < one.journalled);
-        let damaged = held.map_or(COARSE as u8, |bucket| bucket + 1);
+        let damaged = if self.rules.newest {
+            self.plan[at][..usize::from(last)].iter().max().map_or(0, |bucket| bucket + 1)
+        } else {
+            // The bucket of the first batch that is still there, or the present one.
+            let held = self.plan[at].get(usize::from(last)).filter(|_| last < one.journalled);
+            held.map_or(COARSE as u8, |bucket| bucket + 1)
+        };
         let answer = call(next, one.on_old, Call::Pass { producer: at, first, last, lost: is_lost, damaged });
         self.answered(next, at, way, answer, last);
     }

@@ -5,6 +5,7 @@ mod behind;
 mod cluster;
 mod contract;
 mod faults;
+mod glance;
 pub(crate) mod nodes;
 mod notices;
 mod replay;

@@ -95,10 +95,10 @@ impl Real<'_> {
                 set.arg(&key).arg(holder).arg("NX").arg("PX").arg(600_000);
                 assert_eq!(set.query::<Value>(self.connection).unwrap(), Value::Okay, "it is free");
                 for (token, renewed) in [(holder, 1), (holder + 1, 0)] {
-                    let args = [token.to_string(), "600000".to_owned()];
+                    let args = ["600000".to_owned(), token.to_string()];
                     assert_eq!(
                         self.script(scripts::RENEW, std::slice::from_ref(&key), &args),
-                        Value::Int(renewed)
+                        Value::Array(vec![Value::Int(renewed)])
                     );
                 }
                 Answer::Ok
@@ -124,7 +124,14 @@ impl Real<'_> {
         let bucket = usize::from(fold.bucket);
         let pending = format!("in:{bucket}");
         let coarser = if bucket == COARSE { pending.clone() } else { format!("in:{COARSE}") };
-        let mut keys = vec![pending, format!("s:{bucket}"), "todo".to_owned(), coarser, "stage".to_owned()];
+        let mut keys = vec![
+            pending,
+            format!("s:{bucket}"),
+            "todo".to_owned(),
+            coarser,
+            "stage".to_owned(),
+            "log".to_owned(),
+        ];
         keys.extend((bucket < COARSE).then(|| "out".to_owned()));
         let keys: Vec<String> = keys.iter().map(|rest| self.key(rest)).collect();
         let expected = if fold.expected == 0 { String::new() } else { fold.expected.to_string() };
@@ -149,7 +156,14 @@ impl Real<'_> {
         if fold.keep {
             args.extend(["0".to_owned(), merge(fold.base, fold.sum).to_string()]);
         }
-        answer(&self.script(scripts::FOLD, &keys, &args))
+        let answer = answer(&self.script(scripts::FOLD, &keys, &args));
+        if answer == Answer::Ok && fold.keep {
+            // Whoever reads learns of it here.
+            let newest: String =
+                redis::cmd("LINDEX").arg(self.key("log")).arg(0).query(self.connection).unwrap();
+            assert_eq!(newest, format!("{bucket} {}", fold.version));
+        }
+        answer
     }
 
     /// What the keys say, in the form of [`said`].
@@ -168,6 +182,8 @@ impl Real<'_> {
                 "lease" | "damaged" | "w:0" | "w:1" => {
                     all.insert(rest, redis::cmd("GET").arg(&key).query(self.connection).unwrap());
                 }
+                // What the last folds were; looked at when they are made.
+                "log" => {}
                 _ => {
                     let fields: BTreeMap<String, String> =
                         redis::cmd("HGETALL").arg(&key).query(self.connection).unwrap();

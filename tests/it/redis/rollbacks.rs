@@ -10,22 +10,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tallyd::metric::{Kind, Series, Tally};
 use tallyd::store::redis::RedisStore;
-use tallyd::store::{Batch, Store};
+use tallyd::store::{Batch, Reading, Store};
 
 /// All keys of a partition with what is left of their lives.
-type Snapshot = Vec<(Vec<u8>, i64, Vec<u8>)>;
+pub(super) type Snapshot = Vec<(Vec<u8>, i64, Vec<u8>)>;
 
 const SAVE: &str = "local all = {} for _, key in ipairs(redis.call('KEYS', ARGV[1])) do \
     all[#all + 1] = {key, redis.call('PTTL', key), redis.call('DUMP', key)} end return all";
 const RESTORE: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end \
     for i = 2, #ARGV, 3 do redis.call('RESTORE', ARGV[i], math.max(tonumber(ARGV[i + 1]), 0), ARGV[i + 2]) end";
 
-fn save(connection: &mut redis::Connection, prefix: &str) -> Snapshot {
+pub(super) fn save(connection: &mut redis::Connection, prefix: &str) -> Snapshot {
     let pattern = format!("{prefix}:{{0}}:*");
     redis::cmd("EVAL").arg(SAVE).arg(0).arg(pattern).query(connection).unwrap()
 }
 
-fn restore(connection: &mut redis::Connection, prefix: &str, snapshot: &Snapshot) {
+pub(super) fn restore(connection: &mut redis::Connection, prefix: &str, snapshot: &Snapshot) {
     let mut eval = redis::cmd("EVAL");
     eval.arg(RESTORE).arg(0).arg(format!("{prefix}:{{0}}:*"));
     for (key, ttl, dump) in snapshot {
@@ -68,10 +68,20 @@ impl Node {
     }
 }
 
+/// What a level adds up to, to who asks Redis.
 fn totals(store: &RedisStore, level: usize) -> Option<[f64; 2]> {
+    sums(|series, from, to| store.read(series, level, from, to).ok())
+}
+
+/// What a page sees.
+fn glances(store: &RedisStore, level: usize) -> Option<[f64; 2]> {
+    sums(|series, from, to| store.glance(series, level, from, to).ok())
+}
+
+fn sums(read: impl Fn(&[Series], i64, i64) -> Option<Vec<Vec<Reading>>>) -> Option<[f64; 2]> {
     let now = time::since_epoch().as_millis() as i64;
     let series = ["a", "b"].map(|name| Series::new(Kind::Counter, name));
-    let read = store.read(&series, level, now - 300_000, now + 60_000).ok()?;
+    let read = read(&series, now - 300_000, now + 60_000)?;
     let sum = |tally: &Tally| if let Tally::Counter(sum) = tally { sum.to_f64() } else { 0.0 };
     let total = |at: usize| read[at].iter().map(|reading| sum(&reading.tally)).sum();
     Some([total(0), total(1)])
@@ -96,6 +106,10 @@ fn fall_back(seed: u64, runs: std::ops::Range<usize>) -> u64 {
             for node in &mut nodes {
                 let values = node.count(&mut random);
                 (sent[0], sent[1]) = (sent[0] + values[0], sent[1] + values[1]);
+                if random.random_bool(0.2) {
+                    // What it sees now must not be believed for longer than it is true.
+                    glances(&node.store, random.random_range(0..3));
+                }
             }
             time::sleep(Duration::from_millis(random.random_range(0..60)));
             match random.random_range(0..10) {
@@ -122,10 +136,10 @@ fn fall_back(seed: u64, runs: std::ops::Range<usize>) -> u64 {
 fn ends_right(redis: &Server, nodes: &mut [Node; 2], prefix: &str, sent: [i64; 2]) {
     let expected = Some(sent.map(|sent| sent as f64));
     for node in &*nodes {
-        let mut found = [None; 3];
+        let mut found = [[None; 2]; 3];
         let right = wait_until(Duration::from_secs(40), || {
-            found = [0, 1, 2].map(|level| totals(&node.store, level));
-            found.iter().all(|found| *found == expected)
+            found = [0, 1, 2].map(|level| [totals(&node.store, level), glances(&node.store, level)]);
+            found.iter().flatten().all(|found| *found == expected)
         });
         assert!(right, "run {prefix}: {found:?} and not {expected:?}");
     }
@@ -134,6 +148,7 @@ fn ends_right(redis: &Server, nodes: &mut [Node; 2], prefix: &str, sent: [i64; 2
     assert!(wait_until(Duration::from_secs(20), folded));
     time::sleep(Duration::from_millis(1_500));
     assert_eq!([0, 1, 2].map(|level| totals(&nodes[0].store, level)), [expected; 3], "run {prefix}");
+    assert_eq!([0, 1, 2].map(|level| glances(&nodes[0].store, level)), [expected; 3], "run {prefix}");
     assert_eq!(redis.cli(&["hget", &format!("{prefix}:{{0}}:books"), "lost"]), "");
     for node in nodes {
         node.store.close();
@@ -188,4 +203,29 @@ fn two_holders_at_once_fold_every_batch_once() {
     for node in &nodes {
         node.store.close();
     }
+}
+
+#[test]
+fn a_late_batch_that_is_still_held_hides_no_newer_loss() {
+    let redis = Server::start(&NOTHING);
+    let kept = Kept1::default();
+    let store = open(&redis.url(), "d", &STATSD_IDLE, Some(kept.clone()));
+    let newer = (time::since_epoch().as_millis() as i64 / WIDTH - 20) * WIDTH;
+    let late = batch(3, newer - 300 * WIDTH, vec![count("a", 1)]);
+    // The journal has the last one only, which came late.
+    kept.0.lock().unwrap().push(late.clone());
+    let first = batch(1, newer - 10 * WIDTH, vec![count("a", 1)]);
+    for batch in [first, batch(2, newer, vec![count("a", 1)]), late] {
+        store.apply(batch, 0).unwrap();
+    }
+    assert!(store.drained(Duration::from_secs(30)));
+    redis.cli(&["flushall"]);
+    let damaged = || redis.cli(&["get", "d:{0}:damaged"]);
+    assert!(wait_until(Duration::from_secs(40), || !damaged().is_empty()), "it is passed over aloud");
+    assert_eq!(
+        damaged(),
+        newer.to_string(),
+        "up to the newest bucket that may lack something, and no further"
+    );
+    assert_eq!(redis.cli(&["hget", "d:{0}:books", "lost"]), "2");
 }
