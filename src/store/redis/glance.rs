@@ -87,7 +87,7 @@ impl Glances {
                     return buckets_of(shared, link, wanted, starts);
                 }
                 if missing.is_empty() && pending.iter().all(|bucket| look.pending.contains_key(bucket)) {
-                    return Ok(seen.found(shared, wanted, starts, &pending, began));
+                    return seen.found(shared, wanted, starts, &pending, began);
                 }
             }
             let asked = seen.likely(began, |todo| inside(todo, level, span).collect());
@@ -215,7 +215,7 @@ impl Seen {
         starts: &[WallMs],
         pending: &BTreeSet<Bucket>,
         began: Instant,
-    ) -> Vec<Found> {
+    ) -> Result<Vec<Found>, Failure> {
         let all = starts.iter().map(|&start| Bucket { level: wanted.level, start });
         for bucket in all.clone() {
             if let Some(known) = self.sealed.get_mut(&bucket) {

@@ -9,7 +9,7 @@
 use super::RedisStore;
 use super::layout::{Bucket, Layout};
 use super::link::{Failure, Link, Pipe, array, failure, pairs};
-use super::packed::{Part, visit};
+use super::packed::{self, Part, visit};
 use super::seal::{self, Tallies};
 use super::shared::Shared;
 use super::tenure::buckets;
@@ -18,7 +18,7 @@ use crate::clock::WallMs;
 use crate::limits;
 use crate::metric::{Kind, Series, Tally};
 use crate::store::{Present, Reading, Store, StoreError};
-use crate::wire::batch::read_batch;
+use crate::wire::batch::{self, read_batch};
 use redis::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -186,7 +186,7 @@ pub(super) fn buckets_of(
             }
         }
         let [sealed, rest] = [sealed, rest].map(|values| values.iter().collect::<Vec<_>>());
-        return Ok(merged(shared, wanted, starts, &sealed, &pending, &rest));
+        return merged(shared, wanted, starts, &sealed, &pending, &rest);
     }
     Err(Failure::away("buckets are moved faster than they can be read"))
 }
@@ -232,7 +232,14 @@ pub(super) fn merged(
     sealed: &[&Value],
     pending: &BTreeSet<Bucket>,
     batches: &[&Value],
-) -> Vec<Found> {
+) -> Result<Vec<Found>, Failure> {
+    let blobs = || batches.iter().flat_map(|batches| pairs(batches));
+    let chunks = || sealed.iter().flat_map(|sealed| pairs(sealed));
+    // Less than there is would be a wrong number.
+    if blobs().any(|(_, blob)| batch::is_later(blob)) || chunks().any(|(_, chunk)| packed::is_later(chunk)) {
+        shared.met_later("");
+        return Err(Failure::away("a later version of tallyd wrote some of it: ask a node of that version"));
+    }
     let (layout, level, wanted) = (&shared.layout, wanted.level, wanted.series);
     let bounds = shared.bounds.at(level);
     let mut open: BTreeMap<WallMs, Tallies> = BTreeMap::new();
@@ -263,7 +270,7 @@ pub(super) fn merged(
         }
         parts.into_iter().map(|part| (part.series.clone(), part)).collect()
     });
-    parts.collect()
+    Ok(parts.collect())
 }
 
 /// All series of a partition that anything is kept of.

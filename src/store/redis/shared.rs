@@ -226,7 +226,7 @@ impl Shared {
         if !self.later_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 bucket,
-                "this bucket holds what a later version of tallyd wrote: it is left for a node of that version"
+                "Redis holds what a later version of tallyd wrote: it is left for a node of that version"
             );
         }
     }

@@ -100,6 +100,8 @@ fn a_batch_of_a_later_version_waits_for_a_node_that_knows_it() {
     truth.load(&[&tallyd], Duration::from_secs(3));
     assert!(alone(), "it was folded by one that cannot read it");
     assert_eq!(status(&tallyd)["damaged"], 0, "it is not damaged");
+    let reply = tallyd.http_get("/api/v1/query?name=shop.c0&from=-1h&step=1m&stat=sum");
+    assert!(reply.status == 503 && reply.body.contains("a later version of tallyd"), "{}", reply.body);
     // A node that knows it counts it.
     put(&mut connection, from, &ours);
     *truth.counters.get_mut("shop.c0").unwrap() += 1_000;
