@@ -264,6 +264,7 @@ impl World {
         let process = self.process.take();
         if let Some(process) = &process {
             self.seen.amended += read(&process.books.buckets_amended);
+            self.seen.gathered += process.embedded.gathered().rows;
         }
         drop(process);
         self.lost_power = self.random.random();
