@@ -221,6 +221,8 @@ fn fill(store: &dyn Store, buckets: Range<i64>, mut batch: impl FnMut(i64) -> Ve
         store.fold(end, end).unwrap();
         for stated in store.outstanding(0).unwrap() {
             assert!(store.strike(0, stated).unwrap());
+            // As it is some minutes later, when it need not be stated again after a restart.
+            store.settle(0, &[stated.bucket]);
         }
         store.checkpoint(end).unwrap();
     }
