@@ -92,6 +92,13 @@ pub const MEMORY_ASKED_MS: i64 = 1_000;
 pub const STORE_CACHE_BYTES: usize = 64 << 20;
 /// Up to this size the store's file is compared with its checksums when it is opened: some 0.1 s.
 pub const STORE_CHECKED_BYTES: u64 = 64 << 20;
+/// A bucket in the embedded store is gathered into a row of many this long after its end, in milliseconds: by then what
+/// comes late has come.
+pub const GATHER_AFTER_MS: i64 = 600_000;
+/// Bytes of such a row: with what redb adds, just within a page of 4 KiB.
+pub const GATHERED_BYTES_MAX: usize = 4_040;
+/// Bytes that are looked at for it in a fold: some 1 ms of work.
+pub const GATHER_BYTES_AT_ONCE: usize = 256 << 10;
 /// Parts of buckets that are rolled up at a time: some 10 ms of work, so that a tick does not wait for a day's.
 pub const ROLL_UP_PARTS_MAX: usize = 100_000;
 /// The finest buckets are kept for a destination that is away at most this long, in milliseconds: a week.

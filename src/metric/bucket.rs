@@ -4,7 +4,7 @@ use crate::clock::WallMs;
 use std::time::Duration;
 
 /// Width of a bucket in whole milliseconds, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Width(i64);
 
 impl Width {

@@ -19,6 +19,18 @@ use std::sync::Arc;
 /// Told of each key and its value.
 pub(super) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>;
 
+/// The same; says whether to go on.
+pub(super) type EachWhile<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
+
+/// What a visit does about an entry on disk whose checksum is wrong; it is counted in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnDamage {
+    /// It ends with an error.
+    Fail,
+    /// It goes on behind it.
+    Pass,
+}
+
 /// Keys with their new values; `None` removes.
 pub(super) type Layer = BTreeMap<Box<[u8]>, Option<Arc<[u8]>>>;
 
@@ -92,6 +104,17 @@ impl Archive {
 
     /// Visits all keys in `[from, to)` in their order.
     pub(super) fn visit(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
+        self.visit_while(from, to, OnDamage::Fail, &mut |key, value| each(key, value).map(|()| true))
+    }
+
+    /// Visits keys in `[from, to)` in their order until it is told not to go on.
+    pub(super) fn visit_while(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        damage: OnDamage,
+        each: EachWhile<'_>,
+    ) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
@@ -103,22 +126,27 @@ impl Archive {
             }
         }
         let mut above = above.into_iter().peekable();
+        let mut goes_on = true;
         if let Some(disk) = &self.disk {
-            disk.visit(from, to, &mut |key, value| {
+            disk.visit(from, to, damage, &mut |key, value| {
                 while let Some((newer, over)) = above.next_if(|(newer, _)| *newer <= key) {
                     if let Some(over) = over {
-                        each(newer, over)?;
+                        goes_on = each(newer, over)?;
                     }
-                    if newer == key {
-                        return Ok(());
+                    if newer == key || !goes_on {
+                        return Ok(goes_on);
                     }
                 }
-                each(key, value)
+                goes_on = each(key, value)?;
+                Ok(goes_on)
             })?;
         }
         for (key, value) in above {
+            if !goes_on {
+                break;
+            }
             if let Some(value) = value {
-                each(key, value)?;
+                goes_on = each(key, value)?;
             }
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! A bucket of a block: the tallies of up to 256 series of one kind, packed.
 //!
 //! ```text
-//!   crc32 of the rest:4 | form 1:1 | kind:1 | slots:varint | present: 1 bit a slot | idle: 1 bit a slot | values
+//!   crc32 of the rest:4 | form 1:1 | kind:1 | body
+//!   body = slots:varint | present: 1 bit a slot | idle: 1 bit a slot | values
 //!
 //!   present  idle    the series
 //!      0      0      has nothing here
@@ -11,8 +12,9 @@
 //!   value = tally (wire/tally.rs); of a gauge before it: 0, or 1 and the value it had before the bucket
 //! ```
 //!
-//! Three counters, of which the first counted 5, the second was idle and the third counted 300, are 4 + 1 + 1 + 1
-//! + 1 + 1 + 1 + 3 bytes. Whatever does not read back exactly is damage and is said to be.
+//! Three counters, of which the first counted 5, the second was idle and the third counted 300, are 12 bytes: 4 of
+//! checksum, 1 each of form, kind, slots and both sorts of bits, 1 of the 5 and 2 of the 300. Whatever does not read
+//! back exactly is damage and is said to be. Gathered (gathered.rs), a bucket is its body.
 
 use super::layout::BLOCK_SERIES;
 use crate::metric::malformed::Malformed;
@@ -96,6 +98,66 @@ pub(super) fn pack(kind: Kind, parts: &[Option<Part>]) -> Vec<u8> {
     out
 }
 
+/// A bucket of a block as its bytes, without what stands around them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) kind: Kind,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// A bucket that was packed by itself.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (sum, rest) = bytes.split_first_chunk::<4>().ok_or(Malformed("a block without a checksum"))?;
+        if crc32fast::hash(rest) != u32::from_le_bytes(*sum) {
+            return Err(Malformed("a block whose checksum is wrong"));
+        }
+        let mut rest = Reader::new(rest);
+        if rest.u8()? != FORM {
+            return Err(Malformed("a block of an unknown form"));
+        }
+        let kind = read_kind(&mut rest)?;
+        Ok(Self { kind, body: rest.rest() })
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.first().is_none_or(|slots| *slots == 0)
+    }
+
+    /// Unpacks all of it.
+    pub(super) fn parts(self) -> Result<Parts, Malformed> {
+        let mut packed = Packed::open(self)?;
+        (0..packed.slots).map(|slot| packed.next(slot, true)).collect()
+    }
+
+    /// Unpacks some slots, which ascend, and passes over the others.
+    pub(super) fn visit(self, wanted: &[u8], each: &mut dyn FnMut(u8, Part)) -> Result<(), Malformed> {
+        let mut packed = Packed::open(self)?;
+        let mut slot = 0;
+        for &wanted in wanted {
+            while slot < usize::from(wanted).min(packed.slots) {
+                packed.next(slot, false)?;
+                slot += 1;
+            }
+            if slot >= packed.slots {
+                return Ok(());
+            }
+            if let Some(part) = packed.next(slot, true)? {
+                each(wanted, part);
+            }
+            slot += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The kind of the series of a block.
+pub(super) fn read_kind(from: &mut Reader<'_>) -> Result<Kind, Malformed> {
+    let kind = from.u8()?;
+    Kind::ALL.into_iter().find(|known| *known as u8 == kind).ok_or(Malformed("a block of an unknown kind"))
+}
+
 /// Where values begin, and which slots have them.
 struct Packed<'a> {
     kind: Kind,
@@ -106,18 +168,9 @@ struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (sum, rest) = bytes.split_first_chunk::<4>().ok_or(Malformed("a block without a checksum"))?;
-        if crc32fast::hash(rest) != u32::from_le_bytes(*sum) {
-            return Err(Malformed("a block whose checksum is wrong"));
-        }
-        let mut values = Reader::new(rest);
-        if values.u8()? != FORM {
-            return Err(Malformed("a block of an unknown form"));
-        }
-        let kind = values.u8()?;
-        let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
-        let kind = kind.ok_or(Malformed("a block of an unknown kind"))?;
+    fn open(piece: Piece<'a>) -> Result<Self, Malformed> {
+        let Piece { kind, body } = piece;
+        let mut values = Reader::new(body);
         let slots = values.varint()? as usize;
         if slots > BLOCK_SERIES {
             return Err(Malformed("a block of too many series"));
@@ -154,32 +207,7 @@ impl<'a> Packed<'a> {
 
 /// Unpacks a whole block.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Parts, Malformed> {
-    let mut packed = Packed::open(bytes)?;
-    (0..packed.slots).map(|slot| packed.next(slot, true)).collect()
-}
-
-/// Unpacks some slots, which ascend, and passes over the others.
-pub(super) fn unpack_some(
-    bytes: &[u8],
-    wanted: &[u8],
-    each: &mut dyn FnMut(u8, Part),
-) -> Result<(), Malformed> {
-    let mut packed = Packed::open(bytes)?;
-    let mut slot = 0;
-    for &wanted in wanted {
-        while slot < usize::from(wanted).min(packed.slots) {
-            packed.next(slot, false)?;
-            slot += 1;
-        }
-        if slot >= packed.slots {
-            return Ok(());
-        }
-        if let Some(part) = packed.next(slot, true)? {
-            each(wanted, part);
-        }
-        slot += 1;
-    }
-    Ok(())
+    Piece::open(bytes)?.parts()
 }
 
 #[cfg(test)]
@@ -209,7 +237,7 @@ mod tests {
         assert_eq!(unpack(&bytes).unwrap(), parts);
         for wanted in [&[0_u8, 5][..], &[1, 2, 3], &[4], &[5, 9, 255], &[]] {
             let mut found = Vec::new();
-            unpack_some(&bytes, wanted, &mut |slot, part| found.push((slot, part))).unwrap();
+            Piece::open(&bytes).unwrap().visit(wanted, &mut |slot, part| found.push((slot, part))).unwrap();
             let expected: Vec<_> = wanted
                 .iter()
                 .filter_map(|&slot| Some((slot, parts.get(usize::from(slot))?.clone()?)))

@@ -18,14 +18,14 @@
 //! One bit is beyond this: the one in redb's header that says which of the last two commits is the newer. Turned
 //! over, the store is as it was a checkpoint before; where the journal has gone on since, the gap is counted.
 
-use super::archive::{Each, Layer};
+use super::archive::{EachWhile, Layer, OnDamage};
 use super::error::DiskError;
-use super::file::{PageFile, Shared};
+use super::file::{Boxed, PageFile, Shared};
 use super::layout::{self, WRONG_SUM};
 use crate::limits;
 use crate::panics;
 use crate::store::StoreError;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTableMetadata, StorageBackend, TableDefinition};
 use std::fs::{self, File};
 use std::io;
 use std::mem;
@@ -80,31 +80,6 @@ impl std::fmt::Debug for Disk {
     }
 }
 
-/// Passes any backend on as one type.
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> Result<(), io::Error> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> Result<(), io::Error> {
-        self.0.close()
-    }
-}
-
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(limits::STORE_CACHE_BYTES);
@@ -128,9 +103,9 @@ impl Disk {
         fs::metadata(path).map_err(|cause| DiskError::Io { path: path.to_owned(), cause })?;
         let disk = Self::start(path.to_owned(), None, u64::MAX)?;
         let mut keys = 0;
-        let counted = disk.visit(&[], &[0xff], &mut |_, _| {
+        let counted = disk.visit(&[], &[0xff], OnDamage::Fail, &mut |_, _| {
             keys += 1;
-            Ok(())
+            Ok(true)
         });
         counted.map_err(|error| DiskError::Damaged { path: path.to_owned(), cause: error.to_string() })?;
         Ok(keys)
@@ -285,6 +260,17 @@ impl Disk {
         fs::metadata(&self.path).map_or(0, |meta| meta.len())
     }
 
+    /// Bytes of the pages that its entries are in; the file is longer, since redb makes room ahead.
+    pub(super) fn used(&self) -> Result<u64, StoreError> {
+        self.with_table(
+            |table| {
+                let stats = table.stats().map_err(|error| self.away(error))?;
+                Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+            },
+            0,
+        )
+    }
+
     fn away(&self, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Corrupted(cause) => self.damaged(&cause),
@@ -356,7 +342,14 @@ impl Disk {
         )
     }
 
-    pub(super) fn visit(&self, from: &[u8], to: &[u8], each: Each<'_>) -> Result<(), StoreError> {
+    /// Visits keys in `[from, to)` in their order until it is told not to go on.
+    pub(super) fn visit(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        damage: OnDamage,
+        each: EachWhile<'_>,
+    ) -> Result<(), StoreError> {
         self.with_table(
             |table| {
                 let mut last: Option<Vec<u8>> = None;
@@ -366,8 +359,12 @@ impl Disk {
                     if last.as_deref().is_some_and(|last| last >= key) || key < from || key >= to {
                         return Err(self.damaged("its keys are not in order"));
                     }
-                    let value = layout::opened(key, value).ok_or_else(|| self.damaged(WRONG_SUM))?;
-                    panics::ours(|| each(key, value))?;
+                    match layout::opened(key, value).ok_or_else(|| self.damaged(WRONG_SUM)) {
+                        Ok(value) if panics::ours(|| each(key, value))? => {}
+                        Ok(_) => break,
+                        Err(_) if damage == OnDamage::Pass => {}
+                        Err(error) => return Err(error),
+                    }
                     let last = last.get_or_insert_default();
                     last.clear();
                     last.extend_from_slice(key);
@@ -454,9 +451,10 @@ impl Disk {
         let mut keys = 0;
         {
             let mut table = writing.open_table(TABLE).map_err(|error| fail(&error))?;
-            self.visit(&[], &[0xff], &mut |key, value| {
+            self.visit(&[], &[0xff], OnDamage::Fail, &mut |key, value| {
                 keys += 1;
-                table.insert(key, &layout::summed(key, value)[..]).map(drop).map_err(|error| fail(&error))
+                let put = table.insert(key, &layout::summed(key, value)[..]);
+                put.map(|_| true).map_err(|error| fail(&error))
             })?;
         }
         writing.commit().map_err(|error| fail(&error))?;

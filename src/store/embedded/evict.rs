@@ -7,8 +7,9 @@
 //! since they stand at something, and so do figures.
 
 use super::known::Known;
-use super::layout::{self, BLOCK_SERIES, Cell};
+use super::layout::{BLOCK_SERIES, Cell};
 use super::{Inner, Rules};
+use crate::calendar::Span;
 use crate::clock::WallMs;
 use crate::metric::{Class, Kind};
 use crate::store::StoreError;
@@ -29,8 +30,8 @@ impl Inner {
             .collect();
         for &block in &blocks {
             for level in rules.ladder.levels() {
-                let at = |start| layout::bucket(Cell { width: level.width, block, start });
-                self.archive.remove_all(&at(WallMs::MIN), &at(WallMs::MAX))?;
+                let like = Cell { width: level.width, block, start: 0 };
+                self.remove_rows(like, Span { start: WallMs::MIN, end: WallMs::MAX })?;
             }
         }
         let marked: Vec<Cell> = self.marks.all().filter(|cell| blocks.contains(&cell.block)).collect();

@@ -9,9 +9,12 @@
 //!   n <block:4>                                names of a block: kind, class, its series with the time of birth
 //!   l <block:4>                                state of a block's series: last bucket, gauge's level, …
 //!   b <width ms:8> <block:4> <start ms:8>      a bucket of a block: packed tallies (block.rs)
+//!   g <width ms:8> <block:4> <start ms:8>      buckets of a block up to that one, gathered (gathered.rs)
+//!   u <width ms:8> <block:4>                   ms:8 up to where the rows `b` of that block were gathered
 //!   s <width ms:8> <block:4> <start ms:8>      empty: that bucket is to be rolled up anew
 //!   p <start ms:8> <block:4>                   the open bucket of a block: packed tallies
 //!   v <start ms:8>                             version:8 of a sealed bucket of the finest width
+//!   y <start ms:8>                             1 bit for each of 1,024 buckets from there: it is sealed
 //!   o <address> 00 <start ms:8>                version:8 of a bucket that a destination still needs
 //!   c <address> 00 <born ms:8>                 varints: times stated, points, ms when it was told (0: not yet)
 //!   w <producer:16>                            number:8, time of its last batch:8
@@ -21,12 +24,32 @@
 //!
 //! A *block* is up to 256 series of one kind and class. The bucket of 1970-01-01 00:00:10 of block 3 at 10 s is
 //! `62 0000000000002710 00000003 8000000000002710`.
+//!
+//! **Gathering.** A bucket is written as a row `b`, and amended there. A row costs 25 bytes and half a page goes empty
+//! beside it, since rows of many blocks come side by side; so when nothing has come late for a while (gather.rs), the
+//! rows `b` of a block become one row `g` that just fills a page. What comes late then is written as a row `b` again,
+//! whole: a bucket that stands in both is the one in `b`, until it is gathered in, too.
+//!
+//! ```text
+//!   before   b 10:00:00   b 10:00:10   b 10:00:20   …   b 10:30:50    b 10:31:00   b 10:31:10
+//!   after                     g 10:30:50 ( 10:00:00 … 10:30:50 )      b 10:31:00   b 10:31:10
+//! ```
+//!
+//! A row `g` has the start of its *last* bucket in its key: the rows that a range from some moment on needs begin at
+//! that moment in the keys, and rows that are over are a range of keys, too. It spans 512 widths at most, so that the
+//! last one a range needs is near its end.
+//!
+//! A version has to be told from an earlier one as long as somebody holds that, which is no longer than a process. So
+//! of buckets that nothing came late to for a while only that they are sealed is kept (versions.rs), 1 bit each, and a
+//! start gives them new versions.
+//!
+//! **Formats.** 1: as 2, without `g`, `u` and `y`; such a file is read as it is, and gathered in time.
 
 use crate::clock::WallMs;
 use crate::metric::Width;
 
 /// Version of keys and bytes.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 /// Series of a block.
 pub(super) const BLOCK_SERIES: usize = 256;
 
@@ -93,6 +116,24 @@ pub(super) fn bucket_of(key: &[u8]) -> Option<Cell> {
     cell_of(key)
 }
 
+/// The key of a gathered row whose last bucket is this.
+pub(super) fn gathered(last: Cell) -> Vec<u8> {
+    cell(b'g', last)
+}
+
+pub(super) fn gathered_of(key: &[u8]) -> Option<Cell> {
+    cell_of(key)
+}
+
+pub(super) fn gathered_upto(width: Width, block: u32) -> Vec<u8> {
+    [b"u", &width.ms().to_be_bytes()[..], &block.to_be_bytes()[..]].concat()
+}
+
+pub(super) fn gathered_upto_of(key: &[u8]) -> Option<(Width, u32)> {
+    let width = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((Width::from_ms(width), u32::from_be_bytes(key.get(9..13)?.try_into().ok()?)))
+}
+
 pub(super) fn mark(of: Cell) -> Vec<u8> {
     cell(b's', of)
 }
@@ -114,6 +155,15 @@ pub(super) fn version(start: WallMs) -> Vec<u8> {
 }
 
 pub(super) fn version_of(key: &[u8]) -> Option<WallMs> {
+    time_of(key.get(1..9)?)
+}
+
+/// Which buckets are sealed of those that start from `span` on.
+pub(super) fn sealed(span: WallMs) -> Vec<u8> {
+    [b"y", &time(span)[..]].concat()
+}
+
+pub(super) fn sealed_of(key: &[u8]) -> Option<WallMs> {
     time_of(key.get(1..9)?)
 }
 
@@ -181,6 +231,8 @@ mod tests {
         for start in starts {
             assert_eq!(bucket_of(&bucket(at(start))), Some(at(start)));
             assert_eq!(mark_of(&mark(at(start))), Some(at(start)));
+            assert_eq!(gathered_of(&gathered(at(start))), Some(at(start)));
+            assert_eq!(sealed_of(&sealed(start)), Some(start));
             assert_eq!(open_of(&open(start, 7)), Some((start, 7)));
             assert_eq!(version_of(&version(start)), Some(start));
             assert_eq!(addressed(&outstanding("a.example:2003", start)), Some(("a.example:2003", start)));
@@ -188,6 +240,8 @@ mod tests {
         }
         assert_eq!(producer_of(&producer(u128::MAX - 1)), Some(u128::MAX - 1));
         assert_eq!(block_of(&names(9)), Some(9));
+        let width = Width::from_ms(60_000);
+        assert_eq!(gathered_upto_of(&gathered_upto(width, 9)), Some((width, 9)));
         assert_eq!((addressed(b"o"), bucket_of(b"b123"), version_of(b"v")), (None, None, None));
     }
 }

@@ -22,6 +22,8 @@ mod disk;
 mod error;
 mod evict;
 mod file;
+mod gather;
+mod gathered;
 mod known;
 mod layout;
 mod level;
@@ -30,10 +32,13 @@ mod persist;
 mod read;
 mod retain;
 mod roll;
+mod rows;
 mod seal;
+mod versions;
 
 pub use disk::Disk;
 pub use error::DiskError;
+pub use gather::{Gathered, Gathering};
 
 use crate::clock::WallMs;
 use crate::limits;
@@ -43,12 +48,14 @@ use crate::store::{
     Store, StoreError,
 };
 use archive::Archive;
+use gather::Gather;
 use known::KnownSeries;
 use open::Open;
 use roll::Marks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use versions::Versions;
 
 /// How a store works.
 #[derive(Clone, Debug)]
@@ -72,6 +79,17 @@ impl Rules {
     fn class(&self, series: &Series) -> Class {
         Class::of(series, &self.figures, &self.history)
     }
+}
+
+/// What buckets take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// Buckets of blocks that stand in a row of their own.
+    pub single: u64,
+    /// Rows of many buckets.
+    pub gathered: u64,
+    /// Bytes of the pages that everything on disk is in; the file is longer, since room is made ahead.
+    pub page_bytes: u64,
 }
 
 /// Buckets in memory, and on disk if there is one.
@@ -117,7 +135,8 @@ struct Inner {
     /// would count twice after a restart.
     staged_open: BTreeSet<Vec<u8>>,
     /// Versions of the sealed buckets of the finest width.
-    sealed: BTreeMap<WallMs, u64>,
+    sealed: Versions,
+    gather: Gather,
     needs: Vec<Needs>,
     marks: Marks,
     known: KnownSeries,
@@ -126,8 +145,6 @@ struct Inner {
     floor: WallMs,
     /// Up to where each class and level was let go of.
     let_go: HashMap<(Class, usize), WallMs>,
-    versions: foldhash::quality::RandomState,
-    folds: u64,
     /// What did not work when it was last tried, and since when.
     failing: Option<(String, WallMs)>,
     /// Packed buckets that did not read back.
@@ -156,6 +173,27 @@ impl EmbeddedStore {
         Ok(Self { rules, disk: Some(disk), inner: Mutex::new(inner), committing: Mutex::new(()) })
     }
 
+    /// From now on it gathers like this.
+    #[must_use]
+    pub fn gathering(self, pace: Gathering) -> Self {
+        self.lock().gather.pace = pace;
+        self
+    }
+
+    /// What it has gathered since the start.
+    #[must_use]
+    pub fn gathered(&self) -> Gathered {
+        self.lock().gather.done
+    }
+
+    /// What its buckets take.
+    pub fn rows(&self) -> Result<Rows, StoreError> {
+        let inner = self.lock();
+        let (single, gathered) = (inner.count(b'b')?, inner.count(b'g')?);
+        let page_bytes = self.disk.as_ref().map_or(Ok(0), |disk| disk.used())?;
+        Ok(Rows { single, gathered, page_bytes })
+    }
+
     /// A panic while the lock is held is a broken invariant and ends the process, so a poisoned lock is only
     /// met on the way down.
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -173,20 +211,30 @@ impl Inner {
             producers_before: WallMs::MIN,
             open: Open::default(),
             staged_open: BTreeSet::new(),
-            sealed: BTreeMap::new(),
+            sealed: Versions::default(),
+            gather: Gather::new(archive.is_on_disk()),
             needs: needs.collect(),
             marks: Marks::default(),
             known: KnownSeries::new(idle),
             archive,
             floor: WallMs::MIN,
             let_go: HashMap::new(),
-            versions: foldhash::quality::RandomState::default(),
-            folds: 0,
             failing: None,
             damaged: 0,
             shed_unsaid: (0, 0),
             history_max: (rules.bytes_max, rules.bytes_max),
         }
+    }
+
+    /// How many rows of a sort there are.
+    fn count(&self, tag: u8) -> Result<u64, StoreError> {
+        let mut count = 0;
+        let (from, to) = layout::all(tag);
+        self.archive.visit(&from, &to, &mut |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     fn apply(&mut self, rules: &Rules, batch: Batch, now: WallMs) -> Applied {
@@ -240,11 +288,13 @@ impl Store for EmbeddedStore {
 
     fn fold(&self, due: WallMs, now: WallMs) -> Result<Folded, StoreError> {
         let mut inner = self.lock();
+        inner.gather_from(now);
         // One that cannot be done is no reason to leave out the others, and memory has its limit in any case.
         let sealed = inner.seal_due(&self.rules, due);
         let rolled = inner.roll_due(&self.rules, due);
         let let_go = inner.let_go(&self.rules, now);
         let shed = inner.shed(&self.rules);
+        inner.gather_due(&self.rules);
         let mut folded = sealed?;
         folded.rolled = rolled?;
         let_go.and(shed)?;

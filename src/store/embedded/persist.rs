@@ -151,6 +151,8 @@ impl Inner {
             }
         }
         self.load_series(rules, now)?;
+        self.load_gathered(rules)?;
+        self.load_versions(rules)?;
         self.load_lists()?;
         self.load_open(rules)
     }
@@ -174,12 +176,6 @@ impl Inner {
 
     fn load_lists(&mut self) -> Result<(), StoreError> {
         let bad = || Malformed("a key that is too short");
-        let mut sealed = Vec::new();
-        each(&self.archive, b'v', &mut |key, value| {
-            sealed.push((layout::version_of(key).ok_or_else(bad)?, be64(&mut Reader::new(value))?));
-            Ok(())
-        })?;
-        self.sealed.extend(sealed);
         if let Some(floor) = self.archive.get(&layout::setting("floor"))? {
             let floor = std::str::from_utf8(&floor).ok().and_then(|text| text.parse().ok());
             self.floor =
@@ -188,14 +184,17 @@ impl Inner {
         let mut lists = Vec::new();
         each(&self.archive, b'o', &mut |key, value| {
             let (address, start) = layout::addressed(key).ok_or_else(bad)?;
-            lists.push((key.to_vec(), address.to_owned(), start, be64(&mut Reader::new(value))?));
+            be64(&mut Reader::new(value))?;
+            lists.push((key.to_vec(), address.to_owned(), start));
             Ok(())
         })?;
-        for (key, address, start, version) in lists {
-            match self.needs.iter_mut().find(|needs| needs.name == address) {
-                Some(needs) if self.sealed.contains_key(&start) => drop(needs.out.insert(start, version)),
+        for (key, address, start) in lists {
+            let needs = self.needs.iter_mut().find(|needs| needs.name == address);
+            match needs.zip(self.sealed.get(&start)) {
+                // The version it has now: that of the row may be one of an earlier process.
+                Some((needs, version)) => drop(needs.out.insert(start, *version)),
                 // A destination that is not configured any more.
-                _ => self.archive.remove(key),
+                None => self.archive.remove(key),
             }
         }
         let mut cohorts = Vec::new();
@@ -265,7 +264,7 @@ impl Inner {
 type ReadKey<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>;
 
 /// Visits all keys of a sort.
-fn each(archive: &Archive, tag: u8, read: ReadKey<'_>) -> Result<(), StoreError> {
+pub(super) fn each(archive: &Archive, tag: u8, read: ReadKey<'_>) -> Result<(), StoreError> {
     let (from, to) = layout::all(tag);
     archive.visit(&from, &to, &mut |key, value| read(key, value).map_err(damaged))
 }

@@ -4,10 +4,11 @@
 //! finer has changed since is read as it was rolled up; one that is marked, or that something pending belongs to,
 //! is made of the finer level on the spot, by the same merge as a roll-up.
 
-use super::block::{Part, unpack_some};
+use super::block::Part;
 use super::known::Known;
-use super::layout::{self, BLOCK_SERIES, Cell, Id};
+use super::layout::{BLOCK_SERIES, Cell, Id};
 use super::roll::Rolled;
+use super::rows::damaged;
 use super::{EmbeddedStore, Inner, Rules};
 use crate::calendar::Span;
 use crate::clock::WallMs;
@@ -124,8 +125,8 @@ impl Inner {
         each: Each<'_>,
     ) -> Result<(), StoreError> {
         let slots = slots.unwrap_or(&ALL);
-        let cell = |start| Cell { width: rules.ladder.width(level), block: of.1, start };
-        let (from, to) = (layout::bucket(cell(span.start)), layout::bucket(cell(span.end)));
+        let like = Cell { width: rules.ladder.width(level), block: of.1, start: 0 };
+        let kept = Span { start: span.start.max(self.kept_from(of.0, level)), ..span };
         let mut marked = marked.iter().copied().peekable();
         let mut made = |start: WallMs, each: Each<'_>| {
             let inside = rules.ladder.span_of(level, start);
@@ -138,10 +139,7 @@ impl Inner {
             }
             Ok(())
         };
-        self.archive.visit(&from, &to, &mut |key, bytes| {
-            let Some(Cell { start, .. }) = layout::bucket_of(key) else {
-                return Ok(());
-            };
+        self.visit_buckets(like, kept, &mut |start, bytes| {
             while let Some(before) = marked.next_if(|marked| *marked <= start) {
                 made(before, each)?;
                 if before == start {
@@ -149,7 +147,8 @@ impl Inner {
                 }
             }
             let at = rules.ladder.span_of(level, start);
-            unpack_some(bytes, slots, &mut |slot, part| each(at, slot, part)).map_err(damaged)
+            let piece = bytes.piece().map_err(damaged)?;
+            piece.visit(slots, &mut |slot, part| each(at, slot, part)).map_err(damaged)
         })?;
         for start in marked {
             made(start, each)?;
@@ -170,15 +169,12 @@ impl Inner {
         let at = |start| Span { start, end: start + width.ms() };
         let mut pending: BTreeMap<WallMs, _> = self.open.of_block(of.1, span.start, span.end).collect();
         let mut before = self.before_pending(rules, of.1, slots, span)?;
-        let cell = |start| Cell { width, block: of.1, start };
-        let (from, to) = (layout::bucket(cell(span.start)), layout::bucket(cell(span.end)));
-        self.archive.visit(&from, &to, &mut |key, bytes| {
-            let Some(Cell { start, .. }) = layout::bucket_of(key) else {
-                return Ok(());
-            };
+        let like = Cell { width, block: of.1, start: 0 };
+        let kept = Span { start: span.start.max(self.kept_from(of.0, 0)), ..span };
+        self.visit_buckets(like, kept, &mut |start, bytes| {
+            let piece = bytes.piece().map_err(damaged)?;
             let Some(late) = pending.remove(&start) else {
-                return unpack_some(bytes, slots, &mut |slot, part| each(at(start), slot, part))
-                    .map_err(damaged);
+                return piece.visit(slots, &mut |slot, part| each(at(start), slot, part)).map_err(damaged);
             };
             let mut parts = vec![None; BLOCK_SERIES];
             let mut keep = |slot: u8, part| {
@@ -186,7 +182,7 @@ impl Inner {
                     *place = Some(part);
                 }
             };
-            unpack_some(bytes, slots, &mut keep).map_err(damaged)?;
+            piece.visit(slots, &mut keep).map_err(damaged)?;
             let late = slots.iter().fold(vec![None; BLOCK_SERIES], |mut late_of, &slot| {
                 if let Some(place) = late_of.get_mut(usize::from(slot)) {
                     *place = late.get(usize::from(slot)).cloned().flatten();
@@ -252,10 +248,6 @@ impl Inner {
         }
         Ok(found)
     }
-}
-
-fn damaged(error: crate::metric::malformed::Malformed) -> StoreError {
-    StoreError::Damaged(format!("a packed bucket does not read back: {error}"))
 }
 
 impl EmbeddedStore {

@@ -32,7 +32,7 @@ impl Inner {
         let needed = needed.map_or(WallMs::MAX, |&oldest| oldest.max(now - limits::OUTSTANDING_MS_MAX));
         let finest = Class::ALL.map(|class| ladder.oldest(class, 0, now).min(marked(class, 0)));
         let finest = finest.into_iter().min().unwrap_or(WallMs::MIN).min(needed);
-        self.let_go_of_versions(finest);
+        self.let_go_of_versions(rules, finest);
         for class in Class::ALL {
             for level in ladder.chain(class).collect::<Vec<_>>() {
                 let oldest = if level == 0 {
@@ -75,11 +75,9 @@ impl Inner {
         let blocks: Vec<u32> =
             self.known.blocks().filter(|(_, block)| block.class == class).map(|(number, _)| number).collect();
         for block in blocks {
-            let cell = |start| Cell { width, block, start };
-            let (from, to) = (layout::bucket(cell(before)), layout::bucket(cell(oldest)));
-            match self.archive.remove_all(&from, &to) {
+            match self.remove_rows(Cell { width, block, start: 0 }, Span { start: before, end: oldest }) {
                 // What does not read back stays, and is only room that is not used.
-                Ok(_) | Err(StoreError::Damaged(_)) => {}
+                Ok(()) | Err(StoreError::Damaged(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -87,20 +85,12 @@ impl Inner {
         Ok(())
     }
 
-    fn let_go_of_versions(&mut self, oldest: WallMs) -> u64 {
-        let mut unstated = 0;
-        while let Some((&start, _)) = self.sealed.first_key_value().filter(|(start, _)| **start < oldest) {
-            self.sealed.remove(&start);
-            self.archive.remove(layout::version(start));
-            let mut needed = false;
-            for needs in &mut self.needs {
-                needed |= needs.out.remove(&start).is_some();
-                self.archive.remove(layout::outstanding(&needs.name, start));
-            }
-            unstated += u64::from(needed);
-            self.floor = self.floor.max(start + 1);
+    fn let_go_of_versions(&mut self, rules: &Rules, oldest: WallMs) {
+        let starts: Vec<WallMs> = self.sealed.range(..oldest).map(|(start, _)| *start).collect();
+        if let Some(last) = starts.last() {
+            self.floor = self.floor.max(last + 1);
+            self.unseal(rules, &starts);
         }
-        unstated
     }
 
     /// Producers of long ago, whose batches a checkpoint has confirmed: a journal may hold them until it hears of
@@ -173,22 +163,12 @@ impl Inner {
         }
         let blocks: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
         for block in blocks {
-            let cell = |start| Cell { width: rules.ladder.bucket(), block, start };
+            let like = Cell { width: rules.ladder.bucket(), block, start: 0 };
             // Memory is what is short: where the disk cannot be read, what is in memory goes all the same.
-            self.archive.remove_all(&layout::bucket(cell(span.start)), &layout::bucket(cell(span.end))).ok();
+            self.cut(like, span).ok();
         }
         let starts: Vec<WallMs> = self.sealed.range(span.start..span.end).map(|(start, _)| *start).collect();
-        let mut unstated = 0;
-        for start in starts {
-            self.sealed.remove(&start);
-            self.archive.remove(layout::version(start));
-            let mut needed = false;
-            for needs in &mut self.needs {
-                needed |= needs.out.remove(&start).is_some();
-                self.archive.remove(layout::outstanding(&needs.name, start));
-            }
-            unstated += u64::from(needed);
-        }
+        let unstated = self.unseal(rules, &starts);
         // What comes late now would pass for the whole.
         self.floor = self.floor.max(span.end);
         unstated
@@ -200,19 +180,15 @@ impl Inner {
             let width = rules.ladder.width(level);
             let mut oldest: Option<WallMs> = None;
             let blocks: Vec<u32> = self.known.blocks().map(|(number, _)| number).collect();
-            let cell = |block, start| layout::bucket(Cell { width, block, start });
+            let like = |block| Cell { width, block, start: 0 };
             for &block in &blocks {
-                self.archive.visit(&cell(block, WallMs::MIN), &cell(block, WallMs::MAX), &mut |key, _| {
-                    if let Some(found) = layout::bucket_of(key) {
-                        oldest = Some(oldest.map_or(found.start, |oldest| oldest.min(found.start)));
-                    }
-                    Ok(())
-                })?;
+                let found = self.oldest_bucket(like(block))?;
+                oldest = [oldest, found].into_iter().flatten().min();
             }
             if let Some(oldest) = oldest {
                 let until = oldest + width.ms().max(crate::calendar::DAY_MS);
                 for &block in &blocks {
-                    self.archive.remove_all(&cell(block, oldest), &cell(block, until))?;
+                    self.cut(like(block), Span { start: oldest, end: until })?;
                 }
                 return Ok(());
             }

@@ -135,9 +135,9 @@ impl Inner {
         }
         let parts = rolled.finish();
         if parts.iter().any(Option::is_some) {
-            self.archive.put(layout::bucket(cell), pack(kind, &parts));
+            self.put_bucket(cell, pack(kind, &parts));
         } else {
-            self.archive.remove(layout::bucket(cell));
+            self.remove_bucket(kind, cell);
         }
         self.unmark(cell);
         self.mark_coarser(&rules.ladder, class, cell.block, level, cell.start);

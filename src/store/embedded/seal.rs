@@ -1,15 +1,15 @@
 //! Sealing, amending, and what destinations need of sealed buckets.
 
-use super::block::{Part, Parts, pack, unpack};
+use super::block::{Part, Parts, Piece, pack};
 use super::layout::{self, Cell};
 use super::open::{Pending, Slots};
+use super::rows::Stored;
 use super::{EmbeddedStore, Inner, Newborn, Rules};
 use crate::clock::WallMs;
 use crate::metric::{Bounds, Kind, Series, Tally};
 use crate::store::{Cohort, Entry, Folded, Outstanding, Sealed, StoreError};
 use crate::wire::bytes::push_varint;
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 impl Inner {
@@ -64,7 +64,7 @@ impl Inner {
             };
             if parts.iter().any(Option::is_some) {
                 let (kind, class) = (block.kind, block.class);
-                self.archive.put(layout::bucket(Cell { width, block: number, start }), pack(kind, &parts));
+                self.put_bucket(Cell { width, block: number, start }, pack(kind, &parts));
                 if parts.iter().flatten().any(|part| rolls_up(kind, part)) {
                     self.mark_coarser(&rules.ladder, class, number, 0, start);
                 }
@@ -86,13 +86,13 @@ impl Inner {
         let (true, Some((&start, _))) = (is_gauge, earlier) else {
             return Ok(stood);
         };
-        let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
-        let found = match self.archive.get(&key) {
+        let cell = Cell { width: rules.ladder.bucket(), block: number, start };
+        let found = match self.bucket(cell) {
             // What is damaged there is said when that bucket is read.
             Err(StoreError::Damaged(_)) => None,
             found => found?,
         };
-        let parts = found.as_deref().map(unpack).and_then(Result::ok).unwrap_or_default();
+        let parts = found.and_then(|found| found.piece().ok()?.parts().ok()).unwrap_or_default();
         for (slot, part) in (0..=u8::MAX).zip(parts) {
             if let Some(Part { tally: Tally::Gauge(gauge), before, .. }) = part
                 && let Some(value) = gauge.value(before)
@@ -110,8 +110,8 @@ impl Inner {
             let Some((kind, class)) = self.known.block(number).map(|block| (block.kind, block.class)) else {
                 continue;
             };
-            let key = layout::bucket(Cell { width, block: number, start });
-            let found = match self.archive.get(&key) {
+            let cell = Cell { width, block: number, start };
+            let found = match self.bucket(cell) {
                 Ok(found) => found,
                 Err(StoreError::Damaged(error)) => {
                     tracing::error!(error, bucket = start, "late samples are lost: their bucket is damaged");
@@ -123,7 +123,7 @@ impl Inner {
                     return Err(error);
                 }
             };
-            let mut parts = match found.as_deref().map(unpack).transpose() {
+            let mut parts = match found.map(|found| found.piece()?.parts()).transpose() {
                 Ok(parts) => parts.unwrap_or_default(),
                 Err(error) => {
                     self.damaged += 1;
@@ -132,7 +132,7 @@ impl Inner {
                 }
             };
             add(&mut parts, slots, &rules.bounds);
-            self.archive.put(key, pack(kind, &parts));
+            self.put_bucket(cell, pack(kind, &parts));
             self.mark_coarser(&rules.ladder, class, number, 0, start);
         }
         Ok(())
@@ -140,11 +140,7 @@ impl Inner {
 
     /// A bucket has a new version, which every destination needs.
     fn new_version(&mut self, start: WallMs) {
-        self.folds += 1;
-        // Random, never counted: redis-protocol rule 8.
-        let version = self.versions.hash_one(self.folds);
-        self.sealed.insert(start, version);
-        self.archive.put(layout::version(start), version.to_be_bytes().to_vec());
+        let version = self.fresh_version(start);
         for needs in &mut self.needs {
             needs.out.insert(start, version);
             self.archive.put(layout::outstanding(&needs.name, start), version.to_be_bytes().to_vec());
@@ -235,9 +231,8 @@ impl Inner {
             if series.iter().all(Option::is_none) {
                 continue;
             }
-            let key = layout::bucket(Cell { width: rules.ladder.bucket(), block: number, start });
-            match self.archive.get(&key) {
-                Ok(Some(bytes)) => blocks.push(Block { bytes, series }),
+            match self.bucket(Cell { width: rules.ladder.bucket(), block: number, start }) {
+                Ok(Some(stored)) => blocks.push(Block { stored, series }),
                 Ok(None) => {}
                 Err(StoreError::Damaged(error)) => {
                     tracing::error!(
@@ -255,7 +250,7 @@ impl Inner {
 
 /// A packed block and whose parts it holds.
 struct Block {
-    bytes: Arc<[u8]>,
+    stored: Stored,
     series: Vec<Option<Series>>,
 }
 
@@ -277,7 +272,7 @@ impl EmbeddedStore {
         drop(inner);
         let mut entries = Vec::new();
         for block in blocks {
-            match unpack(&block.bytes) {
+            match block.stored.piece().and_then(Piece::parts) {
                 Ok(parts) => {
                     let parts = block.series.into_iter().zip(parts);
                     entries.extend(parts.filter_map(|(series, part)| {

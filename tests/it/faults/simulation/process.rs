@@ -23,7 +23,7 @@ use tallyd::ingest::receive::Receiver;
 use tallyd::journal::{Journal, Options, SyncWhen};
 use tallyd::metric::ladder::Step;
 use tallyd::metric::{Ladder, Width};
-use tallyd::store::embedded::{EmbeddedStore, Rules};
+use tallyd::store::embedded::{EmbeddedStore, Gathering, Rules};
 use tallyd::store::{Idle, IdleRules, Store};
 use tallyd::sys::Waker;
 use tallyd::wire::Dialect;
@@ -40,6 +40,7 @@ pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) rules: Rules,
     pub(super) idle: IdleRules,
+    pub(super) pace: Gathering,
     pub(super) journal: Options,
     pub(super) graphite: Arc<forward::Options>,
     /// What is done wrong on purpose, and to which batch.
@@ -50,6 +51,7 @@ pub(super) struct Settings {
 /// What a kill ends.
 pub(super) struct Process {
     pub(super) store: Arc<dyn Store>,
+    pub(super) embedded: Arc<EmbeddedStore>,
     pub(super) flusher: Flusher,
     pub(super) receiver: Receiver,
     pub(super) destination: Destination,
@@ -117,6 +119,13 @@ impl Settings {
             gauges_ttl: 1,
             after_ms: None,
         };
+        // Rows of a few buckets, so that late samples come into gathered ones.
+        let pace = Gathering {
+            after_ms: random.random_range(0..20_000),
+            row_bytes: random.random_range(60..600),
+            versions_at_once: random.random_range(1..10),
+            ..Gathering::default()
+        };
         let journal = Options {
             bytes_max: 1 << 20,
             segment_bytes: random.random_range(1_000..20_000),
@@ -128,7 +137,16 @@ impl Settings {
             backfill_rate: [40, 20_000][random.random_range(0..2)],
             ..config.graphite.clone()
         };
-        Self { config, rules, idle, journal, graphite: Arc::new(graphite), sabotage, batches: Arc::default() }
+        Self {
+            config,
+            rules,
+            idle,
+            pace,
+            journal,
+            graphite: Arc::new(graphite),
+            sabotage,
+            batches: Arc::default(),
+        }
     }
 }
 
@@ -139,11 +157,12 @@ impl Process {
         settings: &Settings,
         producer: u128,
     ) -> Result<(Self, Replayed), Box<dyn Error>> {
-        let Settings { config, rules, idle, journal, graphite, sabotage, batches } = settings;
+        let Settings { config, rules, idle, pace, journal, graphite, sabotage, batches } = settings;
         let (now, books) = (machine.clock.now(), Arc::new(Books::default()));
         let store = EmbeddedStore::on_disk(rules.clone(), idle.clone(), machine.file.open()?, now)?;
+        let embedded = Arc::new(store.gathering(*pace));
         let store: Arc<dyn Store> = Arc::new(Mistreating {
-            store: Arc::new(store),
+            store: Arc::clone(&embedded) as Arc<dyn Store>,
             sabotage: *sabotage,
             batches: Arc::clone(batches),
         });
@@ -179,6 +198,7 @@ impl Process {
                 .over(Box::new(wire));
         let receiver = Receiver::new(recorder, config.ingest.grammar, false);
         let rests_until = Duration::ZERO;
-        Ok((Self { store, flusher, receiver, destination, written, books, rests_until }, replayed))
+        let process = Self { store, embedded, flusher, receiver, destination, written, books, rests_until };
+        Ok((process, replayed))
     }
 }

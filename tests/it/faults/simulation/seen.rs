@@ -16,10 +16,11 @@ pub(super) struct Seen {
     pub(super) carbons_killed: u64,
     pub(super) amended: u64,
     pub(super) refused: u64,
+    pub(super) gathered: u64,
 }
 
 impl Seen {
-    fn each(&self) -> [u64; 13] {
+    fn each(&self) -> [u64; 14] {
         let Self { promised, lost, kills, power_losses, stops, jumps, .. } = *self;
         let Self {
             replayed,
@@ -29,6 +30,7 @@ impl Seen {
             carbons_killed,
             amended,
             refused,
+            gathered,
             ..
         } = *self;
         [
@@ -45,6 +47,7 @@ impl Seen {
             carbons_killed,
             amended,
             refused,
+            gathered,
         ]
     }
 
@@ -62,6 +65,7 @@ impl Seen {
         self.carbons_killed += other.carbons_killed;
         self.amended += other.amended;
         self.refused += other.refused;
+        self.gathered += other.gathered;
     }
 
     /// Nothing is missing of what may befall.

@@ -270,6 +270,7 @@ impl World {
         let process = self.process.take();
         if let Some(process) = &process {
             self.seen.amended += read(&process.books.buckets_amended);
+            self.seen.gathered += process.embedded.gathered().rows;
         }
         drop(process);
         let loses_power = self.random.random();
