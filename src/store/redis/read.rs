@@ -233,7 +233,8 @@ pub(super) fn merged(
     pending: &BTreeSet<Bucket>,
     batches: &[&Value],
 ) -> Result<Vec<Found>, Failure> {
-    let blobs = || batches.iter().flat_map(|batches| pairs(batches));
+    // Behind what is pending the list of it may stand.
+    let blobs = || pending.iter().zip(batches).flat_map(|(_, batches)| pairs(batches));
     let chunks = || sealed.iter().flat_map(|sealed| pairs(sealed));
     // Less than there is would be a wrong number.
     if blobs().any(|(_, blob)| batch::is_later(blob)) || chunks().any(|(_, chunk)| packed::is_later(chunk)) {
