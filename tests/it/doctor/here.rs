@@ -214,7 +214,7 @@ fn a_store_that_is_damaged_or_somebody_elses() {
     machine.ails(&["tallyd.redb is damaged", "tallyd restore"]);
     assert_eq!(fs::read(&store).unwrap(), damaged, "the doctor changes nothing");
     fs::write(&store, &whole).unwrap();
-    crate::faults::damage::write_setting(&store, b"mformat", b"2");
+    crate::faults::damage::write_setting(&store, b"mformat", b"9");
     machine.ails(&["was written by a later version of tallyd", "Run that version"]);
     fs::write(&store, &whole).unwrap();
     let tallyd = running(&machine);

@@ -190,7 +190,7 @@ fn a_newer_layout_and_another_width_are_refused_and_left_alone() {
     assert!(said.contains("buckets of 1000 ms") && said.contains("flush.bucket"), "{said}");
     assert!(fs::read(&file).unwrap() == whole, "nothing is written over it");
 
-    write_setting(&file, b"mformat", b"2");
+    write_setting(&file, b"mformat", b"9");
     let newer = fs::read(&file).unwrap();
     for said in [
         refuses_to_start(&launch),
@@ -199,7 +199,7 @@ fn a_newer_layout_and_another_width_are_refused_and_left_alone() {
     ] {
         assert!(said.contains("was written by a later version of tallyd"), "{said}");
         assert!(
-            said.contains("its format is 2, this one knows 1") && said.contains("Run that version"),
+            said.contains("its format is 9, this one knows 2") && said.contains("Run that version"),
             "{said}"
         );
         assert!(fs::read(&file).unwrap() == newer, "nothing is written over it");
