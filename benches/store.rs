@@ -9,7 +9,9 @@
 //! - *Bytes a point*: what a day and a half of the demo's shop, its counters alone, take of the file, and two hours of
 //!   2,560 counters, late enough that buckets are gathered all the while. Rival: the same without gathering, which also
 //!   says what gathering costs in bytes that are written. redb makes room ahead, so that its file doubles now and then;
-//!   what counts is the pages in use.
+//!   what counts is the pages in use. Measured: 2.96 bytes against 16.20 for the demo, 2.51 against 4.27 in full blocks;
+//!   commits are handed 16.0 bytes a point against 13.2, and 4.9 against 2.5; the disk gets no more, 6.9 KB against 7.3,
+//!   and 57 bytes against 59, since a checkpoint writes whole pages and there are fewer of them.
 //!
 //! Expectation on paper: 10,000 names as numbers of a dictionary and small sums are some 60 KB a tick, so the disk's
 //! sync leads; 100,000 miss the cache twice each, 100 ns, and are sorted into blocks: 20 to 40 ms. A point decodes in
