@@ -5,7 +5,7 @@
 
 # Modules of tests/it that run as suites of their own, each within four minutes.
 # They wait more than they work, so that more run side by side than there are cores.
-SLOW = deploy:: faults:: notices:: page:: redis::
+SLOW = deploy:: differential:: faults:: notices:: page:: redis::
 
 # How long each fuzz target runs in `make nightly`.
 FUZZ_SECS ?= 300
