@@ -107,7 +107,9 @@ impl Link for Carbon {
                 // Taken out, so that a failure on the way leaves no broken connection behind.
                 let stream = match self.kept.take() {
                     Some(stream) if is_alive(&stream) => stream,
-                    Some(_) => return Err(ForwardError::Unconfirmed("the kept connection was closed")),
+                    Some(_) => {
+                        return Err(ForwardError::Unconfirmed("the kept connection was closed, or answered"));
+                    }
                     None => self.connect(patience)?,
                 };
                 write(&stream, bytes)?;
@@ -149,18 +151,19 @@ impl Flight for CarbonFlight {
         let Some(stream) = &mut self.stream else {
             return Some(Ok(()));
         };
-        let mut answer = [0; 512];
+        let unconfirmed = |why| Some(Err(ForwardError::Unconfirmed(why)));
+        let mut answer = [0];
         loop {
             match stream.read(&mut answer) {
                 Ok(0) if sys::unacknowledged_bytes(stream).unwrap_or(0) == 0 => return Some(Ok(())),
-                Ok(0) => {
-                    return Some(Err(ForwardError::Unconfirmed("it closed before it had read everything")));
+                Ok(0) => return unconfirmed("it closed before it had read everything"),
+                // A server of something else reads, complains and closes: that it read the points means nothing.
+                Ok(_) => {
+                    return unconfirmed("it answered, which Graphite never does: is this Graphite's port?");
                 }
-                // Carbon says nothing; whatever this is, the end may still come.
-                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return Some(Err(ForwardError::Unconfirmed("the connection was reset"))),
+                Err(_) => return unconfirmed("the connection was reset"),
             }
         }
         let late = clock::monotonic_now() >= self.deadline;
@@ -176,22 +179,23 @@ fn confirm_by_queue(stream: &TcpStream, limit: Duration) -> Result<(), ForwardEr
         }
         std::thread::sleep(QUEUE_POLL);
     }
-    if is_alive(stream) { Ok(()) } else { Err(ForwardError::Unconfirmed("the connection was closed")) }
+    if is_alive(stream) {
+        Ok(())
+    } else {
+        Err(ForwardError::Unconfirmed("the connection was closed, or answered, which Graphite never does"))
+    }
 }
 
 fn remaining(started: Instant, limit: Duration) -> Option<Duration> {
     limit.checked_sub(clock::elapsed(started)).filter(|left| !left.is_zero())
 }
 
-/// Whether the peer has neither closed nor reset.
+/// Whether the peer has neither closed nor reset, nor said anything.
 fn is_alive(stream: &TcpStream) -> bool {
     if stream.set_nonblocking(true).is_err() {
         return false;
     }
-    let mut byte = [0];
-    let alive = match stream.peek(&mut byte) {
-        Ok(bytes) => bytes > 0,
-        Err(error) => error.kind() == ErrorKind::WouldBlock,
-    };
+    // An answer is as bad as an end: Graphite has none to give.
+    let alive = stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
     alive && stream.set_nonblocking(false).is_ok()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Counts by path and timestamp.
@@ -21,6 +21,8 @@ const PREFIX: &str = "stats.counters.shop.";
 const SETTLE: Duration = Duration::from_millis(800);
 /// The newest points are there so soon after Graphite is back.
 const NEWEST_DEADLINE: Duration = Duration::from_secs(30);
+/// New series are stated again after half a minute, whatever was confirmed.
+const SOONER_THAN_NEW_SERIES: Duration = Duration::from_secs(20);
 /// And all of them so soon.
 const BACKLOG_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -344,6 +346,59 @@ fn resident_kib(tallyd: &Tallyd) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", tallyd.process.id())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory is told");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_server_of_something_else_on_graphites_port_confirms_nothing() {
+    assert_an_answer_is_no_confirmation("per_flush");
+}
+
+#[test]
+fn a_server_of_something_else_confirms_nothing_on_a_kept_connection_either() {
+    assert_an_answer_is_no_confirmation("kept");
+}
+
+/// It reads whatever comes and complains as Redis would.
+fn assert_an_answer_is_no_confirmation(connection: &str) {
+    let mut graphite = Sink::start();
+    graphite.stop();
+    let stranger = TcpListener::bind(graphite.address()).expect("the port is free again");
+    let closes = connection == "per_flush";
+    // A delivery that was confirmed is not stated again, but as a kept connection's last minutes, and as new series.
+    let resend = if closes { "0s" } else { "5m" };
+    let more = format!("connection = \"{connection}\"\nresend = \"{resend}\"\n");
+    let launch = seconds(&graphite.address(), &more);
+    let tallyd = launch.with_store().with_tcp().start();
+    let mut truth = Counts::new();
+    count(&tallyd, 20, &[time::unix_secs() - 5], &mut truth);
+    let started = time::now();
+    let open: Vec<_> = (0..3).map(|_| complain(&stranger, closes)).collect();
+    assert!(started.elapsed() < SOONER_THAN_NEW_SERIES, "deliveries were confirmed: {:?}", started.elapsed());
+    drop((stranger, open));
+    graphite.start_again();
+    let whole = |points: &sink::Points| truth.iter().all(|(point, value)| points.get(point) == Some(value));
+    assert!(graphite.wait_for(SOONER_THAN_NEW_SERIES, whole).is_some(), "{:?}", graphite.points());
+    assert_eq!(tallyd.sigterm(), Some(0));
+}
+
+/// Takes one delivery in and says something to it; closes when the delivery is over, or not at all.
+fn complain(stranger: &TcpListener, closes: bool) -> Option<TcpStream> {
+    loop {
+        let (mut peer, _) = stranger.accept().expect("somebody connects");
+        // The connection that only watches sends nothing.
+        peer.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
+        let (mut bytes, mut some) = (0, vec![0; 65_536]);
+        while let Ok(read @ 1..) = peer.read(&mut some) {
+            bytes += read;
+            if !closes {
+                break;
+            }
+        }
+        if bytes > 0 {
+            peer.write_all(b"-ERR unknown command 'stats.counters'\r\n").ok();
+            return (!closes).then_some(peer);
+        }
+    }
 }
 
 /// What a destination lacks is remembered by its address, as long as it is in the configuration.
