@@ -45,8 +45,8 @@ function empty(state) {
   }
   return h('section.empty', {},
     h('h2', {}, 'Nothing has come in yet'),
-    h('p', {}, 'Send the first event, and it will stand here within a second:'),
-    h('p.snippet', {}, h('code', {}, "echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125")));
+    state.snippet && h('p', {}, 'Send the first event, and it will stand here within a second:'),
+    state.snippet && h('p.snippet', {}, h('code', {}, state.snippet)));
 }
 
 function tile(figure, state, now, places) {

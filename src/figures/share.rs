@@ -79,6 +79,7 @@ pub fn shared(state: &PageState, hidden: &BTreeSet<String>) -> PageState {
         unplaced: Vec::new(),
         pages: vec![state.page.clone()],
         guessed: false,
+        snippet: None,
         figures,
     }
 }
@@ -155,6 +156,7 @@ mod tests {
             }],
             pages: vec![name("/secret")],
             guessed: true,
+            snippet: Some("secret".to_owned()),
             version: 77,
             ..PageState::default()
         };

@@ -42,6 +42,8 @@ pub struct PageState {
     pub pages: Vec<PageName>,
     /// Whether the page was guessed from what comes in, since nothing is configured.
     pub guessed: bool,
+    /// For a shell: sends the first event, where there is no figure yet.
+    pub snippet: Option<String>,
 }
 
 /// A page's name and place.

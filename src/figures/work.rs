@@ -214,6 +214,8 @@ impl Work {
                 figure.slot = slot(at);
                 figure
             });
+        let figures: Vec<_> = figures.collect();
+        let first = || format!("echo 'signups:1|c' | nc -u -w1 127.0.0.1 {}", self.options.udp_port);
         Some(PageState {
             version: 0,
             at_ms: common.now,
@@ -225,7 +227,8 @@ impl Work {
             note: days.note(today),
             guarantee: common.guarantee.clone(),
             partial: common.partial.clone(),
-            figures: figures.collect(),
+            snippet: figures.is_empty().then(first),
+            figures,
             ticker: self.ticker.events(&ids),
             marks: common.marks.clone(),
             unplaced: self.unplaced(),

@@ -18,7 +18,7 @@ const hostile = "<img src=x onerror=window.hacked=1>";
     const page = await open(browser, { viewport: { width: 1440, height: 900 } });
     await page.goto(`http://127.0.0.1:${ports.http}/`);
     await becomes(page, "live");
-    assert.match(await page.locator("main").innerText(), /Nothing has come in yet[\s\S]*signups:1\|c/);
+    assert.match(await page.locator("main").innerText(), new RegExp(`Nothing has come in yet[\\s\\S]*signups:1\\|c.* ${ports.statsd}$`, "m"));
     await send(`zeta:1|c\nshop.signups:3|c\ncheckout.time:240|ms\nvisitors:a|s\n${hostile}:1|c`);
     const wanted = ["Shop signups", "Checkout time", "Visitors"];
     const labels = () => page.locator("h3").evaluateAll((all) => all.map((label) => label.firstChild.data.trim()));

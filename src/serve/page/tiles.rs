@@ -246,10 +246,12 @@ fn empty(state: &PageState) -> Element {
         let words = "What is known is being read: it will stand here in a moment.";
         return h("section.empty").add(h("h2").add("Starting")).add(h("p").add(words));
     }
-    h("section.empty")
-        .add(h("h2").add("Nothing has come in yet"))
-        .add(h("p").add("Send the first event, and it will stand here within a second:"))
-        .add(h("p.snippet").add(h("code").add("echo 'signups:1|c' | nc -u -w1 127.0.0.1 8125")))
+    let words = "Send the first event, and it will stand here within a second:";
+    let snippet = state
+        .snippet
+        .as_deref()
+        .map(|snippet| [h("p").add(words), h("p.snippet").add(h("code").add(snippet))]);
+    h("section.empty").add(h("h2").add("Nothing has come in yet")).all(snippet.into_iter().flatten())
 }
 
 fn numbers(figure: &Figure) -> Element {

@@ -17,6 +17,7 @@
 //! back exactly is damage and is said to be. Gathered (gathered.rs), a bucket is its body.
 
 use super::layout::BLOCK_SERIES;
+use crate::calendar::Span;
 use crate::metric::malformed::Malformed;
 use crate::metric::{Kind, Tally};
 use crate::wire::bytes::{Reader, push_varint};
@@ -51,6 +52,9 @@ impl Part {
             }
     }
 }
+
+/// Told of each part: its bucket and slot.
+pub(super) type Each<'a> = &'a mut dyn FnMut(Span, u8, Part);
 
 /// Parts by slot.
 pub(super) type Parts = Vec<Option<Part>>;
@@ -131,8 +135,9 @@ impl<'a> Piece<'a> {
         (0..packed.slots).map(|slot| packed.next(slot, true)).collect()
     }
 
-    /// Unpacks some slots, which ascend, and passes over the others.
-    pub(super) fn visit(self, wanted: &[u8], each: &mut dyn FnMut(u8, Part)) -> Result<(), Malformed> {
+    /// Unpacks some slots, which ascend, and passes over the others. `at` is told with each: a closure between here and
+    /// who keeps the part would copy it once more, which a question of many points feels.
+    pub(super) fn visit(self, at: Span, wanted: &[u8], each: Each<'_>) -> Result<(), Malformed> {
         let mut packed = Packed::open(self)?;
         let mut slot = 0;
         for &wanted in wanted {
@@ -143,8 +148,11 @@ impl<'a> Piece<'a> {
             if slot >= packed.slots {
                 return Ok(());
             }
-            if let Some(part) = packed.next(slot, true)? {
-                each(wanted, part);
+            // In one step, for the same reason.
+            match packed.next(slot, true) {
+                Ok(Some(part)) => each(at, wanted, part),
+                Ok(None) => {}
+                Err(error) => return Err(error),
             }
             slot += 1;
         }
@@ -237,7 +245,9 @@ mod tests {
         assert_eq!(unpack(&bytes).unwrap(), parts);
         for wanted in [&[0_u8, 5][..], &[1, 2, 3], &[4], &[5, 9, 255], &[]] {
             let mut found = Vec::new();
-            Piece::open(&bytes).unwrap().visit(wanted, &mut |slot, part| found.push((slot, part))).unwrap();
+            let at = Span { start: 0, end: 10 };
+            let mut each = |_, slot, part| found.push((slot, part));
+            Piece::open(&bytes).unwrap().visit(at, wanted, &mut each).unwrap();
             let expected: Vec<_> = wanted
                 .iter()
                 .filter_map(|&slot| Some((slot, parts.get(usize::from(slot))?.clone()?)))

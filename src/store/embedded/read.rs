@@ -4,7 +4,7 @@
 //! finer has changed since is read as it was rolled up; one that is marked, or that something pending belongs to,
 //! is made of the finer level on the spot, by the same merge as a roll-up.
 
-use super::block::Part;
+use super::block::{Each, Part};
 use super::known::Known;
 use super::layout::{BLOCK_SERIES, Cell, Id};
 use super::roll::Rolled;
@@ -19,9 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A block with the class of its series.
 type Of = (Class, u32);
-
-/// Told of each part, buckets oldest first.
-type Each<'a> = &'a mut dyn FnMut(Span, u8, Part);
 
 /// All slots of a block.
 const ALL: [u8; BLOCK_SERIES] = {
@@ -148,7 +145,7 @@ impl Inner {
             }
             let at = rules.ladder.span_of(level, start);
             let piece = bytes.piece().map_err(damaged)?;
-            piece.visit(slots, &mut |slot, part| each(at, slot, part)).map_err(damaged)
+            piece.visit(at, slots, each).map_err(damaged)
         })?;
         for start in marked {
             made(start, each)?;
@@ -174,15 +171,15 @@ impl Inner {
         self.visit_buckets(like, kept, &mut |start, bytes| {
             let piece = bytes.piece().map_err(damaged)?;
             let Some(late) = pending.remove(&start) else {
-                return piece.visit(slots, &mut |slot, part| each(at(start), slot, part)).map_err(damaged);
+                return piece.visit(at(start), slots, each).map_err(damaged);
             };
             let mut parts = vec![None; BLOCK_SERIES];
-            let mut keep = |slot: u8, part| {
+            let mut keep = |_, slot: u8, part| {
                 if let Some(place) = parts.get_mut(usize::from(slot)) {
                     *place = Some(part);
                 }
             };
-            piece.visit(slots, &mut keep).map_err(damaged)?;
+            piece.visit(at(start), slots, &mut keep).map_err(damaged)?;
             let late = slots.iter().fold(vec![None; BLOCK_SERIES], |mut late_of, &slot| {
                 if let Some(place) = late_of.get_mut(usize::from(slot)) {
                     *place = late.get(usize::from(slot)).cloned().flatten();

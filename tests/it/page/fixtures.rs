@@ -450,7 +450,8 @@ fn of_the_page() -> Vec<Case> {
             toml: format!("[[figure]]\nid = \"{name}\"\nmetric = \"{name}\"\nkind = \"timer\"\n"),
         })
         .to_vec();
-    let empty = PageState { figures: Vec::new(), ticker: Vec::new(), marks: Vec::new(), ..whole() };
+    let snippet = Some("echo 'signups:1|c' | nc -u -w1 127.0.0.1 9125".to_owned());
+    let empty = PageState { figures: Vec::new(), ticker: Vec::new(), marks: Vec::new(), snippet, ..whole() };
     let mut lone = whole();
     lone.figures.truncate(1);
     let mut pair = whole();
@@ -462,7 +463,7 @@ fn of_the_page() -> Vec<Case> {
         case("pages", pages, &["Sales", "clocks change today"]),
         case("guessed", guessed, &["Not configured yet", "checkout.time", "a guess"]),
         case("large", large(), &["1,235,513.32", "usual by now 1,896,543"]),
-        case("empty", empty.clone(), &["Nothing has come in yet"]),
+        case("empty", empty.clone(), &["Nothing has come in yet", "127.0.0.1 9125"]),
         case("starting", PageState { version: 0, ..empty }, &["Starting", "What is known is being read"]),
         case("one", lone, &["184"]),
         case("two", pair, &["Revenue"]),
