@@ -89,7 +89,8 @@ impl Isolated {
         let mut command = self.inside(n, "redis-server");
         command.args(["--port", &PORT.to_string(), "--bind", &self.address(n), "--protected-mode", "no"]);
         command.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
-        command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]).current_dir(&folder);
+        command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+        command.args(["--repl-diskless-sync-delay", "0"]).current_dir(&folder);
         Process::start("redis", &command, &folder)
     }
 
@@ -111,7 +112,9 @@ impl Isolated {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let whole = || {
             let up = |n| self.cli(n, &["cluster", "info"]).contains("cluster_state:ok");
-            (0..NODES).all(up) && (0..NODES).filter(|n| !self.is_master(*n)).count() == 3
+            // A replica that has not copied its master is never chosen.
+            let copied = |n: &usize| self.cli(*n, &["info", "replication"]).contains("master_link_status:up");
+            (0..NODES).all(up) && (0..NODES).filter(copied).count() == 3
         };
         assert!(wait_until(READY_DEADLINE, whole), "the cluster does not come up");
     }

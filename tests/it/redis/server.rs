@@ -93,6 +93,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let args = |port_args: &[&str]| {
             let mut all: Vec<&str> = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+            all.extend(["--repl-diskless-sync-delay", "0"]);
             all.extend(port_args);
             Server::start(&all)
         };
@@ -106,7 +107,7 @@ impl Cluster {
         let cluster = Self { nodes };
         let whole = || {
             cluster.nodes.iter().all(|node| node.cli(&["cluster", "info"]).contains("cluster_state:ok"))
-                && cluster.nodes.iter().filter(|node| node.role() == "slave").count() == 3
+                && cluster.nodes.iter().filter(|node| node.has_copied()).count() == 3
         };
         assert!(wait_until(READY_DEADLINE, whole), "the cluster does not come up");
         cluster
@@ -127,6 +128,11 @@ impl Cluster {
 impl Server {
     pub(crate) fn role(&self) -> String {
         self.cli(&["role"]).lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Whether it is a replica that has its master's data: no other is ever chosen.
+    fn has_copied(&self) -> bool {
+        self.cli(&["info", "replication"]).contains("master_link_status:up")
     }
 }
 
