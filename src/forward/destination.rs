@@ -319,7 +319,7 @@ impl Destination {
                 self.store.restated(self.index, *cohort, false);
             }
         }
-        let cohort = cohorts.into_iter().find(|cohort| newborn::due(cohort).is_some_and(|due| due <= now))?;
+        let cohort = newborn::come(&cohorts, now)?;
         Some(Restating { cohort, next: cohort.born, last: now, points: cohort.points, began: now })
     }
 
@@ -343,7 +343,7 @@ impl Destination {
         let files = others.map(|other| other.points).sum::<u64>() + tried.points;
         let age = tried.heard.map_or(0, |heard| restating.began - heard);
         let done = newborn::done(age, files);
-        let given_up = !done && newborn::given_up(&tried, now - restating.began);
+        let given_up = !done && newborn::given_up(&tried, files, now - restating.began);
         let address = &self.status.address;
         tracing::debug!(
             address,
@@ -360,7 +360,7 @@ impl Destination {
                 "carbon may not have made files for all new series by now: raise its MAX_CREATES_PER_MINUTE"
             );
         }
-        self.store.restated(self.index, newborn::again(tried, now), done || given_up);
+        self.store.restated(self.index, newborn::again(tried, files, now), done || given_up);
     }
 
     /// The new bucket, and of the backlog, newest first, what its rate and one delivery allow.

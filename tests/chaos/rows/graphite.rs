@@ -130,14 +130,20 @@ pub(crate) fn kill(outcome: &mut Outcome) {
 }
 
 /// More new series at once than carbon makes files for in a minute, as it does by default. 140 take three minutes;
-/// carbon makes 2,000, which `CHAOS_FULL` asks for, in 40, and is told of them again after 32 and 64.
+/// carbon makes 2,000, which `CHAOS_FULL` asks for, in 40, and is told of them again after 41.
 pub(crate) fn new_series(outcome: &mut Outcome) {
     let full = super::is_full();
     let (series, patience) = if full { (2_000, 5_400) } else { (140, 420) };
     // Debian's own settings.
     let graphite = Graphite::start_limited("1s:6h", 50, 500);
-    let launch = seconds(&graphite.plaintext_addr(), "counts = false\n").with_store().with_tcp();
-    let tallyd = launch.start();
+    // What is to be stated again has to be kept for as long as that takes.
+    let launch = Launch::native(&format!(
+        "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n\
+         [rollup]\nkeep = {{ \"1s\" = \"3h\" }}\nfigures = {{ \"1s\" = \"3h\" }}\n\
+         [graphite]\naddress = [\"{}\"]\ncounts = false\n",
+        graphite.plaintext_addr()
+    ));
+    let tallyd = launch.with_store().with_tcp().start();
     let mut truth = Counts::new();
     count(&tallyd, series, &[time::unix_secs() - 300], &mut truth);
     // Buckets are a second wide: a rate is the count.
