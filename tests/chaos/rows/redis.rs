@@ -191,7 +191,8 @@ pub(crate) fn lost_answers(outcome: &mut Outcome) {
     let cut = cuts();
     proxy.stop_cutting();
     let taken = taken(sent, &nodes);
-    let balance = arrive(nodes[0].ports.http, taken, PATIENCE);
+    // While what waits is folded, a question reads all of it and may take longer than it is waited for.
+    let balance = arrive(nodes[0].ports.http, taken, 3 * PATIENCE);
     outcome.figure(format!(
         "{cut} answers lost in {} s at {NODES} nodes, {} lines, lost {}, double {}",
         started.elapsed().as_secs(),
