@@ -1,6 +1,6 @@
 //! The thread that keeps the pages' states up to date.
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::figures::Engine;
 use crate::flush::Command;
@@ -50,10 +50,11 @@ pub(super) fn start(
 }
 
 impl Figures {
-    /// Ends the thread; the last states stay to be read.
+    /// Ends the thread; the last states stay to be read. It changes nothing, so that a stop does not wait while it
+    /// reads a long past: seconds where Redis has weeks of narrow buckets.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        super::join(self.thread);
+        super::join_until(self.thread, clock::monotonic_now() + Duration::from_millis(limits::FIGURES_MS));
     }
 }
