@@ -21,9 +21,8 @@ fn surely(files: u64) -> i64 {
     2 * made(files)
 }
 
-/// How long after it was told a cohort is stated again, when it has been so many times. `files` are those of all new
-/// series.
-fn after(stated: u32, files: u64) -> i64 {
+/// How long after it was told a cohort is stated again, each time. `files` are those of all new series.
+fn times(files: u64) -> Vec<i64> {
     // Within a minute the doubling finds it out.
     let likely = Some(made(files)).filter(|_| files > limits::CARBON_CREATES_PER_MINUTE);
     let steps = [likely, Some(surely(files))].into_iter().flatten();
@@ -32,18 +31,23 @@ fn after(stated: u32, files: u64) -> i64 {
     let doubled = (0..=20).map(|power| limits::NEWBORN_MS.saturating_mul(1 << power));
     let mut times: Vec<i64> = doubled.filter(apart).chain(steps.clone()).collect();
     times.sort_unstable();
-    times.get(stated as usize).or(times.last()).copied().unwrap_or(i64::MAX)
+    times
+}
+
+/// Which of these times is next for a cohort.
+fn after(cohort: &Cohort, times: &[i64]) -> i64 {
+    times.get(cohort.stated as usize).or(times.last()).copied().unwrap_or(i64::MAX)
 }
 
 /// The first of all cohorts whose time has come.
 pub(super) fn come(cohorts: &[Cohort], now: WallMs) -> Option<Cohort> {
-    let files = cohorts.iter().map(|cohort| cohort.points).sum();
-    cohorts.iter().copied().find(|cohort| due(cohort, files).is_some_and(|due| due <= now))
+    let times = times(cohorts.iter().map(|cohort| cohort.points).sum());
+    cohorts.iter().copied().find(|cohort| due(cohort, &times).is_some_and(|due| due <= now))
 }
 
 /// When a cohort is to be stated again, if the destination has been told of it once.
-fn due(cohort: &Cohort, files: u64) -> Option<WallMs> {
-    cohort.heard.map(|heard| heard.saturating_add(after(cohort.stated, files)))
+fn due(cohort: &Cohort, times: &[i64]) -> Option<WallMs> {
+    cohort.heard.map(|heard| heard.saturating_add(after(cohort, times)))
 }
 
 /// Whether a cohort is done that was stated again so long after the destination was told of it.
@@ -54,15 +58,16 @@ pub(super) fn done(age_ms: i64, files: u64) -> bool {
 /// Whether a cohort has been stated again for as long as that is worth trying; or so many are new that the backlog's
 /// rate takes most of the time until the next time.
 pub(super) fn given_up(cohort: &Cohort, files: u64, took_ms: i64) -> bool {
-    let pause = after(cohort.stated, files);
+    let pause = after(cohort, &times(files));
     pause >= limits::NEWBORN_MS_MAX || took_ms > (pause / 2).max(limits::NEWBORN_TOOK_MS)
 }
 
 /// The cohort when it has been stated again: its next time is to come.
 pub(super) fn again(mut cohort: Cohort, files: u64, now: WallMs) -> Cohort {
-    let passed = |cohort: &Cohort| due(cohort, files).is_some_and(|due| due <= now);
+    let times = times(files);
+    let passed = |cohort: &Cohort| due(cohort, &times).is_some_and(|due| due <= now);
     cohort.stated += 1;
-    while after(cohort.stated, files) < limits::NEWBORN_MS_MAX && passed(&cohort) {
+    while after(&cohort, &times) < limits::NEWBORN_MS_MAX && passed(&cohort) {
         cohort.stated += 1;
     }
     cohort
@@ -87,28 +92,28 @@ mod tests {
     use super::*;
 
     /// Minutes at which a cohort of so many files is stated again, to the last time.
-    fn times(files: u64) -> Vec<f64> {
+    fn minutes(files: u64) -> Vec<f64> {
         let mut cohort = Cohort { born: 0, partition: 0, stated: 0, points: 0, heard: Some(1_000) };
-        let mut times = Vec::new();
+        let (all, mut found) = (times(files), Vec::new());
         loop {
-            let now = due(&cohort, files).unwrap();
-            times.push((now - 1_000) as f64 / 60_000.0);
+            let now = due(&cohort, &all).unwrap();
+            found.push((now - 1_000) as f64 / 60_000.0);
             if done(now - 1_000, files) {
-                return times;
+                return found;
             }
             let next = again(cohort, files, now);
-            assert!(due(&next, files).unwrap() > now);
+            assert!(due(&next, &all).unwrap() > now);
             cohort = next;
         }
     }
 
     #[test]
     fn a_few_series_are_done_soon_and_many_when_carbon_must_have_made_them() {
-        assert_eq!(times(0), [0.5, 1.0, 2.0]);
-        assert_eq!(times(1), [0.5, 1.0, 2.04]);
-        assert_eq!(times(100), [0.5, 1.0, 2.0, 3.0, 4.0, 6.0]);
+        assert_eq!(minutes(0), [0.5, 1.0, 2.0]);
+        assert_eq!(minutes(1), [0.5, 1.0, 2.04]);
+        assert_eq!(minutes(100), [0.5, 1.0, 2.0, 3.0, 4.0, 6.0]);
         // 2,000 files take a carbon that makes 50 a minute 40 minutes.
-        assert_eq!(times(2_000), [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 41.0, 64.0, 82.0]);
+        assert_eq!(minutes(2_000), [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 41.0, 64.0, 82.0]);
     }
 
     #[test]
@@ -122,8 +127,8 @@ mod tests {
     #[test]
     fn nothing_is_due_before_it_was_told_nor_twice_when_much_time_has_passed() {
         let cohort = Cohort { born: 0, partition: 0, stated: 0, points: 1, heard: None };
-        assert_eq!(due(&cohort, 1), None);
+        assert_eq!(due(&cohort, &times(1)), None);
         let next = again(Cohort { heard: Some(0), ..cohort }, 1, 400_000);
-        assert_eq!((next.stated, due(&next, 1)), (4, Some(480_000)));
+        assert_eq!((next.stated, due(&next, &times(1))), (4, Some(480_000)));
     }
 }

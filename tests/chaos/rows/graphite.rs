@@ -8,7 +8,7 @@ use crate::board::{Outcome, step};
 use crate::books::Books;
 use crate::feed::{Feed, LINES, To, kernel, mb, resident};
 use crate::support::{Graphite, Launch, Tallyd, http, time, wait_until};
-use forwarding::{Counts, count, load, missing, seconds, waiting};
+use forwarding::{Counts, count, load, missing, seconds, seconds_kept, waiting};
 use serde_json::Value;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -137,12 +137,7 @@ pub(crate) fn new_series(outcome: &mut Outcome) {
     // Debian's own settings.
     let graphite = Graphite::start_limited("1s:6h", 50, 500);
     // What is to be stated again has to be kept for as long as that takes.
-    let launch = Launch::native(&format!(
-        "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n\
-         [rollup]\nkeep = {{ \"1s\" = \"3h\" }}\nfigures = {{ \"1s\" = \"3h\" }}\n\
-         [graphite]\naddress = [\"{}\"]\ncounts = false\n",
-        graphite.plaintext_addr()
-    ));
+    let launch = seconds_kept("3h", &graphite.plaintext_addr(), "counts = false\n");
     let tallyd = launch.with_store().with_tcp().start();
     let mut truth = Counts::new();
     count(&tallyd, series, &[time::unix_secs() - 300], &mut truth);

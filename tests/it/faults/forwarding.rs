@@ -453,10 +453,16 @@ fn a_destination_has_its_own_list_over_restarts_and_none_when_it_is_new() {
     assert!(!holds(&new, third), "a destination that was taken out was told of what was before it came back");
 }
 
-/// tallyd with buckets of a second.
+/// tallyd with buckets of a second, kept for an hour.
 pub(crate) fn seconds(graphite: &str, more: &str) -> Launch {
+    seconds_kept("1h", graphite, more)
+}
+
+/// tallyd with buckets of a second.
+pub(crate) fn seconds_kept(keep: &str, graphite: &str, more: &str) -> Launch {
     Launch::native(&format!(
-        "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n[rollup]\nkeep = {{ \"1s\" = \"1h\" }}\n\
-         figures = {{ \"1s\" = \"1h\" }}\n[graphite]\naddress = [\"{graphite}\"]\n{more}"
+        "[flush]\nbucket = \"1s\"\ngrace = \"200ms\"\namend_window = \"1h\"\n\
+         [rollup]\nkeep = {{ \"1s\" = \"{keep}\" }}\nfigures = {{ \"1s\" = \"{keep}\" }}\n\
+         [graphite]\naddress = [\"{graphite}\"]\n{more}"
     ))
 }
