@@ -51,7 +51,7 @@ pub(super) fn start(
 
 impl Figures {
     /// Ends the thread; the last states stay to be read. It changes nothing, so that a stop does not wait while it
-    /// reads a long past: seconds where Redis has weeks of narrow buckets.
+    /// reads a long past.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();

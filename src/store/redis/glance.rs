@@ -35,10 +35,15 @@ const UNUSED: Duration = Duration::from_secs(150);
 /// What a bucket takes besides its bytes, about.
 const OVERHEAD: usize = 128;
 
+/// How often it is looked whether anything is to be forgotten. Of buckets of a second a hundred thousand may be known,
+/// and pages ask ten times a second.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// What is known of partitions.
 #[derive(Default)]
 pub(super) struct Glances {
     partitions: HashMap<usize, Seen>,
+    swept: Option<Instant>,
 }
 
 /// What is known of one.
@@ -46,8 +51,15 @@ pub(super) struct Glances {
 struct Seen {
     /// The newest fold that what is known takes account of; without one nothing is known.
     head: Option<Vec<u8>>,
-    sealed: BTreeMap<Bucket, Known>,
+    sealed: Sealed,
     look: Option<Look>,
+}
+
+/// Sealed buckets, with the bytes that they take.
+#[derive(Default)]
+struct Sealed {
+    buckets: BTreeMap<Bucket, Known>,
+    bytes: usize,
 }
 
 /// A sealed bucket, as Redis gave it; an empty one is not there.
@@ -65,6 +77,22 @@ struct Look {
     pending: BTreeMap<Bucket, Value>,
 }
 
+impl Sealed {
+    fn insert(&mut self, bucket: Bucket, known: Known) {
+        self.bytes += known.bytes;
+        let before = self.buckets.insert(bucket, known);
+        self.bytes -= before.map_or(0, |before| before.bytes);
+    }
+
+    fn remove(&mut self, bucket: Bucket) {
+        self.bytes -= self.buckets.remove(&bucket).map_or(0, |known| known.bytes);
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 impl Glances {
     /// What some buckets of a level held a moment ago.
     pub(super) fn buckets_of(
@@ -80,7 +108,8 @@ impl Glances {
         for _ in 0..ATTEMPTS {
             let seen = self.partitions.entry(partition).or_default();
             let all = starts.iter().map(|&start| Bucket { level, start });
-            let missing: Vec<Bucket> = all.filter(|bucket| !seen.sealed.contains_key(bucket)).collect();
+            let missing: Vec<Bucket> =
+                all.filter(|bucket| !seen.sealed.buckets.contains_key(bucket)).collect();
             if let Some(look) = seen.fresh(began) {
                 let pending: BTreeSet<Bucket> = inside(&look.todo, level, span).collect();
                 if seen.head.is_none() || pending.len() > PENDING_AT_ONCE {
@@ -102,26 +131,41 @@ impl Glances {
     /// Forgets what nobody asks for, and beyond a bound what nobody asked for longest; how many buckets were beyond it.
     /// What was asked for just now stays until it was answered.
     fn bound(&mut self, most: usize, began: Instant) -> u64 {
-        let mut by_use = Vec::new();
-        let mut all = 0;
-        for (&partition, seen) in &mut self.partitions {
-            seen.sealed.retain(|_, known| clock::elapsed(known.used) < UNUSED);
-            for (&bucket, known) in &seen.sealed {
-                all += known.bytes;
-                by_use.push((known.used, partition, bucket, known.bytes));
-            }
-        }
-        if all <= most {
+        let recently = self.swept.is_some_and(|swept| began.saturating_duration_since(swept) < SWEEP);
+        if recently && self.bytes() <= most {
             return 0;
         }
+        self.swept = Some(began);
+        for seen in self.partitions.values_mut() {
+            seen.forget(|known| began.saturating_duration_since(known.used) >= UNUSED);
+        }
+        if self.bytes() <= most {
+            return 0;
+        }
+        // Somewhat further than to the bound, so that not every bucket more takes another sweep.
+        self.shed(most - most / 8, began)
+    }
+
+    fn bytes(&self) -> usize {
+        self.partitions.values().map(|seen| seen.sealed.bytes).sum()
+    }
+
+    fn shed(&mut self, most: usize, began: Instant) -> u64 {
+        let known = self.partitions.iter().flat_map(|(&partition, seen)| {
+            seen.sealed
+                .buckets
+                .iter()
+                .map(move |(&bucket, known)| (known.used, partition, bucket, known.bytes))
+        });
+        let mut by_use: Vec<_> = known.collect();
         by_use.sort_unstable();
-        let mut shed = 0;
+        let (mut all, mut shed) = (self.bytes(), 0);
         for (used, partition, bucket, bytes) in by_use {
             if all <= most || used >= began {
                 break;
             }
             if let Some(seen) = self.partitions.get_mut(&partition) {
-                seen.sealed.remove(&bucket);
+                seen.sealed.remove(bucket);
             }
             all -= bytes;
             shed += 1;
@@ -131,6 +175,16 @@ impl Glances {
 }
 
 impl Seen {
+    fn forget(&mut self, which: impl Fn(&Known) -> bool) {
+        let mut freed = 0;
+        self.sealed.buckets.retain(|_, known| {
+            let goes = which(known);
+            freed += usize::from(goes) * known.bytes;
+            !goes
+        });
+        self.sealed.bytes -= freed;
+    }
+
     /// The last look, if it counts as the present for a question of then.
     fn fresh(&self, began: Instant) -> Option<&Look> {
         self.look.as_ref().filter(|look| look.at >= began || began.duration_since(look.at) < FRESH)
@@ -201,7 +255,7 @@ impl Seen {
         let folded = since.and_then(|since| log.get(..since));
         let named = |fold: &Value| layout.bucket(text(fold)?.split_once(' ')?.0);
         match folded.map(|folded| folded.iter().map(named).collect::<Option<Vec<Bucket>>>()) {
-            Some(Some(folded)) => self.sealed.retain(|bucket, _| !folded.contains(bucket)),
+            Some(Some(folded)) => folded.into_iter().for_each(|bucket| self.sealed.remove(bucket)),
             _ => self.sealed.clear(),
         }
         self.head = log.first().and_then(bytes).map(<[u8]>::to_vec);
@@ -218,12 +272,12 @@ impl Seen {
     ) -> Result<Vec<Found>, Failure> {
         let all = starts.iter().map(|&start| Bucket { level: wanted.level, start });
         for bucket in all.clone() {
-            if let Some(known) = self.sealed.get_mut(&bucket) {
+            if let Some(known) = self.sealed.buckets.get_mut(&bucket) {
                 known.used = known.used.max(began);
             }
         }
         let sealed: Vec<&Value> =
-            all.filter_map(|bucket| self.sealed.get(&bucket)).map(|known| &known.answer).collect();
+            all.filter_map(|bucket| self.sealed.buckets.get(&bucket)).map(|known| &known.answer).collect();
         let look = self.look.as_ref();
         let batches: Vec<&Value> = pending.iter().filter_map(|bucket| look?.pending.get(bucket)).collect();
         merged(shared, wanted, starts, &sealed, pending, &batches)
@@ -245,7 +299,7 @@ mod tests {
             seen.sealed.insert(Bucket { level: 0, start }, known);
         }
         let left = |glances: &Glances| {
-            let all = glances.partitions.values().flat_map(|seen| seen.sealed.keys());
+            let all = glances.partitions.values().flat_map(|seen| seen.sealed.buckets.keys());
             all.map(|bucket| bucket.start).collect::<BTreeSet<_>>()
         };
         assert_eq!(glances.bound(400, began), 0);
@@ -254,5 +308,26 @@ mod tests {
         assert_eq!(left(&glances), BTreeSet::from([3, 4]));
         assert_eq!(glances.bound(0, began), 1);
         assert_eq!(left(&glances), BTreeSet::from([4]), "it is being answered");
+        assert_eq!(glances.bytes(), 100);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_looked_for_now_and_then() {
+        let now = clock::monotonic_now();
+        let mut glances = Glances::default();
+        let known = |bytes| Known { answer: Value::Nil, bytes, used: now };
+        let sealed = &mut glances.partitions.entry(0).or_default().sealed;
+        for (start, bytes) in [(1, 100), (2, 100), (2, 300), (3, 50)] {
+            sealed.insert(Bucket { level: 0, start }, known(bytes));
+        }
+        sealed.remove(Bucket { level: 0, start: 3 });
+        sealed.remove(Bucket { level: 0, start: 9 });
+        let mut bytes_after = |passed| {
+            assert_eq!(glances.bound(1_000, now + passed), 0);
+            glances.bytes()
+        };
+        assert_eq!(bytes_after(UNUSED * 19 / 20), 400);
+        assert_eq!(bytes_after(UNUSED), 400, "it was looked just before");
+        assert_eq!(bytes_after(UNUSED + SWEEP), 0);
     }
 }
